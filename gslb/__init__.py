@@ -1,0 +1,1 @@
+"""The fleet's truth and the authoritative DNS server that answers from it."""

@@ -1,0 +1,1 @@
+"""The fleet's nouns: what a site, a VIP, a real, a pool and a report are."""

@@ -1,0 +1,157 @@
+"""The nouns of the configuration: sites, reals, VIPs, pools, zones, and the fleet that holds them.
+
+Owns the immutable values that every daemon plans and answers from. They are built by
+`gslb.fleet.config` only, which has checked every cross reference, so the look-ups here cannot miss.
+Never reads a file, a clock or a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NewType
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+SiteName = NewType("SiteName", str)
+EdgeName = NewType("EdgeName", str)
+RealName = NewType("RealName", str)
+VipName = NewType("VipName", str)
+PoolName = NewType("PoolName", str)
+Generation = NewType("Generation", int)
+"""Grows with every change of what a publisher says; see `gslb.fleet.health.next_generation`."""
+
+
+class Protocol(StrEnum):
+    """The transport of a VIP."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class Encap(StrEnum):
+    """How an edge hands a client's packet to a real (direct server return in every case)."""
+
+    L2 = "l2"  # the destination MAC is rewritten; the real shares the edge's subnet
+    GUE = "gue"  # the packet travels in UDP (draft-ietf-intarea-gue, variant 0)
+
+
+class CheckKind(StrEnum):
+    """What one health check does."""
+
+    TCP = "tcp"  # the handshake completes
+    HTTP = "http"  # a GET is answered with the expected status
+    HTTPS = "https"  # the same over TLS
+
+
+class Policy(StrEnum):
+    """How a pool orders its candidates before the subset is drawn."""
+
+    SPREAD = "spread"  # every eligible VIP alike
+    WEIGHTED = "weighted"  # every eligible VIP, drawn in proportion to its site's weight
+    NEAREST = "nearest"  # the eligible site nearest to the client
+    FAILOVER = "failover"  # the first site in the pool's order that has an eligible VIP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """A place on earth, in degrees; `country` is ISO 3166-1 alpha-2."""
+
+    country: str
+    lat: float
+    lon: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One place with edges and reals: the unit that answers steer between."""
+
+    name: SiteName
+    location: Location
+    weight: int
+    edges: tuple[EdgeName, ...]
+    clients: tuple[Network, ...]  # client networks known to be near, before any geo database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Real:
+    """A host that terminates the connections of VIPs."""
+
+    name: RealName
+    site: SiteName
+    address: Address
+    weight: int
+    encap: Encap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """How a real is judged for one VIP. Seconds; rise and fall count consecutive results."""
+
+    kind: CheckKind
+    port: int
+    path: str
+    host: str
+    expect_status: int
+    interval_s: float
+    timeout_s: float
+    rise: int
+    fall: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vip:
+    """An (address, protocol, port) that clients reach, served at one site."""
+
+    name: VipName
+    site: SiteName
+    address: Address
+    port: int  # 0 serves every port of the address
+    protocol: Protocol
+    reals: tuple[RealName, ...]
+    check: Check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The VIPs over all sites that can answer one DNS name."""
+
+    name: PoolName
+    policy: Policy
+    vips: tuple[VipName, ...]
+    answers: int  # N of the N-of-M subset, per address family
+    ttl_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zone:
+    """An authored zone and the names in it that pools answer. `text` is RFC 1035 master format."""
+
+    origin: str  # lower case, with the trailing dot
+    file: str
+    text: str
+    dynamic: Mapping[str, PoolName]  # absolute lower-case owner name, with the trailing dot -> pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The whole configured world; the same bytes on every machine give the same `config_hash`."""
+
+    name: str
+    config_hash: str  # first 12 hex digits of SHA-256 over fleet.toml and the zone files
+    sites: Mapping[SiteName, Site]
+    reals: Mapping[RealName, Real]
+    vips: Mapping[VipName, Vip]
+    pools: Mapping[PoolName, Pool]
+    zones: Mapping[str, Zone]
+
+    def vips_of_site(self, site: SiteName) -> tuple[Vip, ...]:
+        """The VIPs served at `site`, in the order of the configuration."""
+        return tuple(vip for vip in self.vips.values() if vip.site == site)
+
+    def pools_of_vip(self, name: VipName) -> tuple[Pool, ...]:
+        """The pools that may answer with this VIP."""
+        return tuple(pool for pool in self.pools.values() if name in pool.vips)

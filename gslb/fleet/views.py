@@ -1,0 +1,198 @@
+"""What daemons show to operators: the typed values behind every admin route, table and --json.
+
+Owns the shapes only. Daemons fill them, `ops.cli` and the status page draw them; both sides share
+these types, so the wire and the screen cannot drift apart. Times are Unix seconds, rates per second.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """One object as JSON: units in names, stable key order."""
+
+
+class VipRow(View, frozen=True):
+    """One VIP; `eligible` says whether answers may carry it."""
+
+    name: str
+    site: str
+    address: str
+    port: int
+    protocol: str
+    state: str
+    eligible: bool
+    reals_up: int
+    reals_total: int
+    packets_per_s: float
+    reason: str
+
+
+class RealRow(View, frozen=True):
+    """One real for one VIP, as one edge sees it. `slots` of 65,537, -1 where not known."""
+
+    name: str
+    vip: str
+    site: str
+    address: str
+    weight: int
+    encap: str
+    state: str
+    since_s: float
+    slots: int
+    packets: int
+    reason: str
+    edge: str
+
+
+class VipList(View, frozen=True):
+    """GET /vips"""
+
+    vips: tuple[VipRow, ...]
+    generation: int
+    schema: str = "waypost/vips/1"
+
+
+class RealList(View, frozen=True):
+    """GET /reals"""
+
+    reals: tuple[RealRow, ...]
+    generation: int
+    schema: str = "waypost/reals/1"
+
+
+class CounterRow(View, frozen=True):
+    """One named counter."""
+
+    name: str
+    packets: int
+    bytes: int
+
+
+class Drops(View, frozen=True):
+    """GET /drops: every verdict of the data plane, or every outcome of a query, by name."""
+
+    counters: tuple[CounterRow, ...]
+    unit: str  # "packets" or "queries"
+    schema: str = "waypost/drops/1"
+
+
+class EventRecord(View, frozen=True):
+    """Something that changed. `number` grows by one within a daemon's life."""
+
+    number: int
+    at_s: float
+    name: str  # like `health.changed`
+    detail: dict[str, str]
+    schema: str = "waypost/event/1"
+
+
+class SiteRow(View, frozen=True):
+    """A site in the world's view."""
+
+    name: str
+    vips_eligible: int
+    vips_total: int
+    edges_fresh: int
+    edges_total: int
+
+
+class Status(View, frozen=True):
+    """GET /status of any daemon. `well` in one word, `trouble` in as many lines as there are."""
+
+    role: str  # dns, https, edge, real
+    host: str
+    site: str
+    version: str
+    generation: int
+    config_hash: str
+    config_at_s: float
+    store: str  # "ok", or what is wrong in words
+    uptime_s: float
+    well: bool
+    trouble: tuple[str, ...]
+    vips: tuple[VipRow, ...]
+    sites: tuple[SiteRow, ...] = ()
+    counters: tuple[CounterRow, ...] = ()
+    datapath: str = ""  # like "xdp native on eth0"
+    schema: str = "waypost/status/1"
+
+
+class CandidateRow(View, frozen=True):
+    """One candidate of a decision and what became of it."""
+
+    vip: str
+    site: str
+    address: str
+    state: str
+    distance_km: float  # -1 where the client's place is not known
+    chosen: bool
+    reason: str
+
+
+class Explanation(View, frozen=True):
+    """GET /explain: one decision with its reasons."""
+
+    name: str
+    type: str
+    client: str
+    pool: str
+    policy: str
+    ttl_s: int
+    scope: str  # the ECS scope, like 203.0.113.0/24, or empty
+    rcode: str
+    generation: int
+    candidates: tuple[CandidateRow, ...]
+    answers: tuple[str, ...]
+    reasons: tuple[str, ...]
+    schema: str = "waypost/explain/1"
+
+
+class FlowWhere(View, frozen=True):
+    """GET /flow: where the data plane would send a flow, and why."""
+
+    client: str
+    vip: str
+    slot: int
+    ring_real: str
+    remembered_real: str  # empty: not remembered
+    real: str
+    reason: str
+    schema: str = "waypost/flow/1"
+
+
+class DatapathMap(View, frozen=True):
+    """One map of the data plane."""
+
+    name: str
+    kind: str
+    entries_max: int
+    bytes: int
+
+
+class DatapathView(View, frozen=True):
+    """GET /datapath"""
+
+    interface: str
+    mode: str  # native or generic
+    program_tag: str
+    loaded_at_s: float
+    pin_dir: str
+    maps: tuple[DatapathMap, ...]
+    schema: str = "waypost/datapath/1"
+
+
+class Done(View, frozen=True):
+    """The answer to a verb that changed something, in words."""
+
+    message: str
+    schema: str = "waypost/done/1"
+
+
+class Refusal(View, frozen=True):
+    """Why a verb was refused; `code` is the exit code that the CLI ends with."""
+
+    code: int
+    message: str
+    schema: str = "waypost/refusal/1"
