@@ -1,7 +1,7 @@
 """What daemons show to operators: the typed values behind every admin route, table and --json.
 
 Owns the shapes only. Daemons fill them, `ops.cli` and the status page draw them; both sides share
-these types, so the wire and the screen cannot drift apart. Times are Unix seconds, rates per second.
+these types, so wire and screen cannot drift apart. Times are Unix seconds, rates per second.
 """
 
 from __future__ import annotations
