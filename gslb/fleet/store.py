@@ -27,7 +27,7 @@ class StaleGeneration(StoreError):
     """A write was refused, because the store already holds a newer generation of that record."""
 
     def __init__(self, record: str, offered: int, held: int) -> None:
-        super().__init__(f"{record}: generation {offered} is older than {held} in the store")
+        super().__init__(f"{record}: generation {offered} refused, the store holds {held}")
         self.record = record
         self.offered = offered
         self.held = held
