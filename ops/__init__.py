@@ -1,0 +1,1 @@
+"""The operator's seat: the command line, the lab and live tracing."""
