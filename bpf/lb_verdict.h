@@ -1,0 +1,43 @@
+/*
+ * Every way a packet can leave lb.bpf.c. Ordered by action: passed to the stack, dropped,
+ * forwarded.
+ */
+#pragma once
+
+enum verdict {
+	VERDICT_PASSED_NOT_IP,         /* ARP and everything else that is not IP */
+	VERDICT_PASSED_VLAN,           /* tagged: attach to the untagged interface instead */
+	VERDICT_PASSED_IPV6,           /* VIPs are IPv4 */
+	VERDICT_PASSED_MALFORMED,      /* an IPv4 header that is short or contradicts the frame */
+	VERDICT_PASSED_ICMP,           /* ping and path messages: the stack answers */
+	VERDICT_PASSED_OTHER_PROTOCOL, /* neither TCP nor UDP */
+	VERDICT_PASSED_NOT_VIP,        /* the edge's own traffic */
+
+	VERDICT_DROPPED_FRAGMENT,   /* to a VIP; a later fragment has no ports to choose by */
+	VERDICT_DROPPED_SHORT,      /* to a VIP; the TCP or UDP header is cut off */
+	VERDICT_DROPPED_NO_SERVICE, /* a VIP's address, but no VIP on this port and protocol */
+	VERDICT_DROPPED_TTL,        /* no hop left */
+	VERDICT_DROPPED_NO_RING,    /* the VIP has no ring yet */
+	VERDICT_DROPPED_NO_REAL,    /* the slot is empty, or its real is down */
+	VERDICT_DROPPED_REAL_UNSUPPORTED, /* a real whose address family is not IPv4 */
+	VERDICT_DROPPED_NO_TUNNEL_SOURCE, /* a tunnelled real before the settings were written */
+	VERDICT_DROPPED_TOO_BIG,          /* with its wrapping it exceeds the MTU */
+	VERDICT_DROPPED_NO_ROUTE,         /* the kernel knows no way to the real */
+	VERDICT_DROPPED_ROUTE_REFUSED,    /* a blackhole, unreachable or prohibit route */
+	VERDICT_DROPPED_NO_NEIGHBOUR,     /* next hop's MAC is unknown: the agent must resolve it */
+	VERDICT_DROPPED_FORWARDING_OFF,   /* net.ipv4.conf.INTERFACE.forwarding is 0 */
+	VERDICT_DROPPED_NOT_ON_LINK,      /* an L2 real that is behind a router */
+	VERDICT_DROPPED_NO_HEADROOM,      /* the driver left no room for the wrapping */
+
+	VERDICT_FORWARDED_REMEMBERED, /* the flow table named the real */
+	VERDICT_FORWARDED_NEW,        /* the ring named it, and the flow is now remembered */
+	VERDICT_FORWARDED_SYN,        /* the ring named it; a SYN is never remembered */
+	VERDICT_FORWARDED_REASSIGNED, /* the remembered real is gone: the ring named another */
+	VERDICT_FORWARDED_NO_TABLE,   /* this CPU has no flow table: ring only */
+
+	VERDICT_COUNT,
+	VERDICT_UNDECIDED = VERDICT_COUNT, /* keep going */
+};
+
+#define VERDICT_FIRST_DROPPED   VERDICT_DROPPED_FRAGMENT
+#define VERDICT_FIRST_FORWARDED VERDICT_FORWARDED_REMEMBERED

@@ -1,0 +1,102 @@
+/*
+ * From a frame to a flow: which client, which address and port, and may a real have it at all.
+ * Until the destination is known to be a VIP, nothing is dropped: the stack judges its own packets.
+ */
+#pragma once
+
+#include "cursor.h"
+#include "flow.h"
+#include "maps.h"
+#include "packet.h"
+
+struct packet {
+	struct flow_key flow;
+	__u64 hash;
+	__u32 frame_bytes; /* as it arrived */
+	__u16 ip_bytes;    /* the IPv4 total length: without link padding */
+	__u8 ttl;
+	__u8 starts_connection; /* TCP: SYN without ACK */
+	__u32 vip_index;
+	__u32 real_index;
+	__u32 out_ifindex;
+};
+
+static __always_inline int is_vip_address(const struct address *address)
+{
+	return bpf_map_lookup_elem(&vip_addresses, address) != NULL;
+}
+
+/* Reads ports and the SYN flag; tells whether the whole header was there. */
+static __always_inline int parse_transport(struct cursor *cursor, struct packet *packet)
+{
+	const struct tcphdr *tcp;
+	const struct udphdr *udp;
+
+	if (packet->flow.protocol == IPPROTO_TCP) {
+		tcp = cursor_take(cursor, sizeof(*tcp));
+		if (!tcp)
+			return 0;
+		packet->flow.client_port = tcp->source;
+		packet->flow.vip_port = tcp->dest;
+		packet->starts_connection = tcp->syn && !tcp->ack;
+		return 1;
+	}
+	udp = cursor_take(cursor, sizeof(*udp));
+	if (!udp)
+		return 0;
+	packet->flow.client_port = udp->source;
+	packet->flow.vip_port = udp->dest;
+	return 1;
+}
+
+static __always_inline enum verdict parse_ipv4(struct cursor *cursor, struct packet *packet)
+{
+	__u32 frame_left = cursor_left(cursor);
+	struct iphdr *ip = cursor_take(cursor, sizeof(*ip));
+	__u32 header_bytes;
+
+	if (!ip || ip->version != IPV4_VERSION || ip->ihl < IPV4_MIN_HEADER_WORDS)
+		return VERDICT_PASSED_MALFORMED;
+	header_bytes = ipv4_header_bytes(ip);
+	packet->ip_bytes = bpf_ntohs(ip->tot_len);
+	if (packet->ip_bytes < header_bytes || packet->ip_bytes > frame_left)
+		return VERDICT_PASSED_MALFORMED;
+	if (ip->protocol == IPPROTO_ICMP)
+		return VERDICT_PASSED_ICMP;
+	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
+		return VERDICT_PASSED_OTHER_PROTOCOL;
+
+	map_ipv4(&packet->flow.client, ip->saddr);
+	map_ipv4(&packet->flow.vip, ip->daddr);
+	packet->flow.protocol = ip->protocol;
+	packet->ttl = ip->ttl;
+	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_BITS))
+		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_FRAGMENT
+							 : VERDICT_PASSED_NOT_VIP;
+	if (!cursor_stand_after(cursor, ip, header_bytes) || !parse_transport(cursor, packet))
+		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_SHORT
+							 : VERDICT_PASSED_NOT_VIP;
+	return VERDICT_UNDECIDED;
+}
+
+static __always_inline enum verdict parse(struct xdp_md *ctx, struct packet *packet)
+{
+	struct cursor cursor = cursor_at_start(ctx);
+	const struct ethhdr *ethernet;
+
+	packet->frame_bytes = cursor_left(&cursor);
+	ethernet = cursor_take(&cursor, sizeof(*ethernet));
+	if (!ethernet)
+		return VERDICT_PASSED_NOT_IP;
+	switch (ethernet->h_proto) {
+	case bpf_htons(ETH_P_IP):
+		return parse_ipv4(&cursor, packet);
+	case bpf_htons(ETH_P_IPV6):
+		return VERDICT_PASSED_IPV6;
+	case bpf_htons(ETH_P_8021Q):
+	case bpf_htons(ETH_P_8021AD):
+		return VERDICT_PASSED_VLAN;
+	default:
+		return VERDICT_PASSED_NOT_IP;
+	}
+}

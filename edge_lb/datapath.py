@@ -1,0 +1,349 @@
+"""A plan into the maps of lb.bpf.c, and counters and flows back out.
+
+Owns what the edge's maps hold. Called by the agent alone, and by tests. It decides nothing: indexes,
+epochs, states and rings come with the plan. A change is ordered so that no packet meets half of it:
+reals, then rings (one pointer each), then VIPs; removals last. Blocks for milliseconds in system calls.
+"""
+
+import socket
+import time
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpf import libbpf, program
+from bpf.layout import Record
+from bpf.maps import Counter, Map
+from edge_lb.flow import Address, Flow, address_from_octets, address_octets, flow_octets, slot
+from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
+from gslb.fleet.model import Encap, Protocol
+
+GUE_PORT = 6080  # IANA: gue
+UDP_FLOW_AGE_S = 30.0
+FLOWS_PER_CPU = 65536  # about 7 MB of kernel memory for each CPU
+UNSPECIFIED = bytes(16)
+IP_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldReal:
+    """A real in the maps. Without an address the index is free, and `epoch` was its last owner's."""
+
+    index: int
+    epoch: int
+    address: Address | None
+    encap: Encap
+    state: RealForwarding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldVip:
+    """A VIP in the maps."""
+
+    index: int
+    address: Address
+    port: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """All that the pinned maps hold of the last plan."""
+
+    reals: tuple[HeldReal, ...]
+    vips: tuple[HeldVip, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowPlace:
+    """Where a flow goes. `remembered_real` counts when it is not 0; `cpu` is -1 without memory."""
+
+    slot: int
+    vip_index: int
+    ring_real: int
+    remembered_real: int
+    cpu: int
+
+
+class UnknownVipError(LookupError):
+    """No VIP takes packets of this flow."""
+
+
+class Datapath:
+    """One interface's data plane. `open` first; `close` leaves packets flowing, `unload` ends them."""
+
+    def __init__(
+        self,
+        interface: str,
+        pin_dir: Path,
+        object_path: Path | None = None,
+        *,
+        flows_per_cpu: int = FLOWS_PER_CPU,
+        udp_flow_age_s: float = UDP_FLOW_AGE_S,
+    ) -> None:
+        self._interface = interface
+        self._pin_dir = pin_dir
+        self._object_path = object_path
+        self._flows_per_cpu = flows_per_cpu
+        self._udp_flow_age_ns = int(udp_flow_age_s * 1e9)
+        self._program: program.Program | None = None
+
+    @property
+    def program(self) -> program.Program:
+        """The loaded program; only between `open` and `close`."""
+        if self._program is None:
+            raise RuntimeError("the data plane is not open")
+        return self._program
+
+    def open(self) -> bool:
+        """Loads and attaches; True when pins of an earlier start were taken over.
+
+        A running program is replaced in place: flows, rings, counters stay. Raises the errors of
+        bpf.errors.
+        """
+        self.open_private(self._pin_dir)
+        return self.program.attach(self._interface, self._pin_dir)
+
+    def open_private(self, pin_dir: Path | None = None) -> None:
+        """Loads without attaching; without `pin_dir` in private maps, for trials and tests."""
+        self._program = program.Program.load(
+            "lb",
+            path=self._object_path,
+            constants={"udp_flow_age_ns": self._udp_flow_age_ns},
+            pin_dir=pin_dir,
+        )
+        flows = self.program.maps["flows"]
+        made = set(flows.filled())
+        for cpu in range(min(libbpf.possible_cpus(), flows.shape.max_entries)):
+            if cpu not in made:
+                with self.program.new_inner("flows", max_entries=self._flows_per_cpu) as table:
+                    flows.set_inner(cpu, table)
+
+    def close(self) -> None:
+        """Gives back every descriptor. Pins stay, so packets keep flowing."""
+        self.program.close()
+        self._program = None
+
+    def unload(self) -> None:
+        """Detaches and removes all pins: packets meet the plain stack from here on."""
+        if self._program is not None:
+            self.close()
+        program.unload(self._pin_dir)
+
+    def apply(self, plan: Plan) -> None:
+        """Makes the maps say what the plan says. Safe to repeat after a failure half-way."""
+        held = self.read_back()
+        self._write_settings(plan)
+        for real in plan.reals:
+            self._write_real(real)
+        self._free_reassigned_indexes(held, plan)
+        for vip in plan.vips:
+            self._write_ring(vip)
+        for vip in plan.vips:
+            self._write_vip(vip)
+        self._remove_vips(held, plan)
+        self._retire_reals(held, plan)
+
+    def read_back(self) -> Held:
+        """What the maps hold now, so that a restarted agent keeps indexes and epochs."""
+        maps = self.program.maps
+        layout = maps["reals"].shape.value
+        raw = maps["reals"].dump()
+        records = [
+            layout.unpack(raw[at : at + layout.size]) for at in range(0, len(raw), layout.size)
+        ]
+        vips = tuple(_held_vip(key, value) for key, value in maps["vips"].items())
+        reals = tuple(
+            _held_real(index, record) for index, record in enumerate(records) if record["epoch"]
+        )
+        return Held(reals=reals, vips=tuple(sorted(vips, key=lambda vip: vip.index)))
+
+    def ring(self, vip_index: int) -> "array[int]":
+        """The ring of a VIP as the kernel has it; empty when there is none."""
+        values = array("I")
+        inner = self.program.maps["rings"].inner(vip_index)
+        if inner is not None:
+            with inner:
+                values.frombytes(inner.dump())
+        return values
+
+    def verdicts(self) -> dict[str, Counter]:
+        """Every verdict by name, the ones at zero too."""
+        verdicts = self.program.maps["verdicts"]
+        names = self.program.verdict_names()
+        return {name: verdicts.total(index) for index, name in enumerate(names)}
+
+    def vip_counters(self, indexes: Iterable[int]) -> dict[int, Counter]:
+        """Packets that came for each VIP, whatever became of them."""
+        counters = self.program.maps["vip_counters"]
+        return {index: counters.total(index) for index in indexes}
+
+    def real_counters(self, indexes: Iterable[int]) -> dict[int, Counter]:
+        """Packets that were sent to each real, since its epoch began."""
+        counters = self.program.maps["real_counters"]
+        return {index: counters.total(index) for index in indexes}
+
+    def locate(self, flow: Flow) -> FlowPlace:
+        """Where a packet of this flow would go now. UnknownVipError when no VIP takes it."""
+        vip_index = self._vip_index(flow)
+        place = slot(flow)
+        ring_real = 0
+        ring = self.program.maps["rings"].inner(vip_index)
+        if ring is not None:
+            with ring:
+                ring_real = ring.at(place).integer("")
+        cpu, remembered = self._recall(flow)
+        return FlowPlace(
+            slot=place,
+            vip_index=vip_index,
+            ring_real=ring_real,
+            remembered_real=remembered,
+            cpu=cpu,
+        )
+
+    def _vip_index(self, flow: Flow) -> int:
+        vips = self.program.maps["vips"]
+        for port in (flow.vip_port, 0):
+            key = vips.shape.key.pack(
+                address=address_octets(flow.vip), port=port, protocol=flow.protocol
+            )
+            value = vips.get(key)
+            if value is not None:
+                return value.integer("index")
+        raise UnknownVipError(f"no VIP takes {flow.vip} port {flow.vip_port}")
+
+    def _recall(self, flow: Flow) -> tuple[int, int]:
+        """The CPU that remembers the flow and its real, while that memory still counts."""
+        flows = self.program.maps["flows"]
+        for cpu in flows.filled():
+            table = flows.inner(cpu)
+            if table is None:
+                continue
+            with table:
+                memory = table.get(flow_octets(flow))
+            if memory is None or not self._is_fresh(flow, memory):
+                continue
+            real = self.program.maps["reals"].at(memory.integer("real"))
+            if real.enum("state") != "REAL_DOWN" and real["epoch"] == memory["epoch"]:
+                return cpu, memory.integer("real")
+        return -1, 0
+
+    def _is_fresh(self, flow: Flow, memory: Record) -> bool:
+        if flow.protocol != socket.IPPROTO_UDP:
+            return True
+        age = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - memory.integer("last_seen_ns")
+        return age <= self._udp_flow_age_ns
+
+    def _write_settings(self, plan: Plan) -> None:
+        settings = self.program.maps["settings"]
+        settings.put_at(
+            0,
+            settings.shape.value.pack(
+                tunnel_source=address_octets(plan.tunnel_source), gue_port=GUE_PORT, mtu=plan.mtu
+            ),
+        )
+
+    def _write_real(self, real: PlannedReal) -> None:
+        """Writes a real. A new owner of an index is DOWN until its whole value is there."""
+        reals = self.program.maps["reals"]
+        old = reals.at(real.index)
+        new = _real_value(reals, real, real.state)
+        if old["epoch"] != real.epoch or old["address"] != address_octets(real.address):
+            reals.put_at(real.index, reals.shape.value.pack(**{**old, "state": "REAL_DOWN"}))
+            reals.put_at(real.index, _real_value(reals, real, RealForwarding.DOWN))
+            counters = self.program.maps["real_counters"]
+            counters.put_at(real.index, bytes(counters.shape.value.size))
+        reals.put_at(real.index, new)
+
+    def _write_ring(self, vip: PlannedVip) -> None:
+        if self.ring(vip.index) == vip.ring:
+            return
+        with self.program.new_inner("rings") as ring:
+            ring.fill(vip.ring.tobytes())
+            self.program.maps["rings"].set_inner(vip.index, ring)
+
+    def _write_vip(self, vip: PlannedVip) -> None:
+        vips, addresses = self.program.maps["vips"], self.program.maps["vip_addresses"]
+        addresses.put(address_octets(vip.address), addresses.shape.value.scalar(1))
+        vips.put(_vip_key(vips, vip), vips.shape.value.pack(index=vip.index))
+
+    def _free_reassigned_indexes(self, held: Held, plan: Plan) -> None:
+        """A VIP that leaves must not be seen with the ring of the one that takes its index."""
+        vips, counters = self.program.maps["vips"], self.program.maps["vip_counters"]
+        owners = {vip.index: _vip_key(vips, vip) for vip in plan.vips}
+        for vip in held.vips:
+            key = _vip_key(vips, vip)
+            if vip.index in owners and owners[vip.index] != key:
+                vips.delete(key)
+                counters.put_at(vip.index, bytes(counters.shape.value.size))
+
+    def _remove_vips(self, held: Held, plan: Plan) -> None:
+        maps = self.program.maps
+        kept = {_vip_key(maps["vips"], vip) for vip in plan.vips}
+        kept_indexes = {vip.index for vip in plan.vips}
+        for vip in held.vips:
+            key = _vip_key(maps["vips"], vip)
+            if key not in kept:
+                maps["vips"].delete(key)
+            if vip.index not in kept_indexes:
+                maps["rings"].delete_at(vip.index)
+                maps["vip_counters"].put_at(vip.index, bytes(maps["vip_counters"].shape.value.size))
+        addresses = {address_octets(vip.address) for vip in plan.vips}
+        for octets in tuple(maps["vip_addresses"].keys()):
+            if octets not in addresses:
+                maps["vip_addresses"].delete(octets)
+
+    def _retire_reals(self, held: Held, plan: Plan) -> None:
+        """Frees indexes, keeping their epochs: the next owner must have a later one."""
+        reals = self.program.maps["reals"]
+        kept = {real.index for real in plan.reals}
+        for real in held.reals:
+            if real.index not in kept and real.address is not None:
+                reals.put_at(
+                    real.index,
+                    reals.shape.value.pack(
+                        address=UNSPECIFIED,
+                        family="FAMILY_IPV4",
+                        encap="ENCAP_L2",
+                        state="REAL_DOWN",
+                        epoch=real.epoch,
+                    ),
+                )
+
+
+def _real_value(reals: Map, real: PlannedReal, state: RealForwarding) -> bytes:
+    return reals.shape.value.pack(
+        address=address_octets(real.address),
+        family=f"FAMILY_IPV{real.address.version}",
+        encap=f"ENCAP_{real.encap.name}",
+        state=f"REAL_{state.name}",
+        epoch=real.epoch,
+    )
+
+
+def _vip_key(vips: Map, vip: PlannedVip | HeldVip) -> bytes:
+    return vips.shape.key.pack(
+        address=address_octets(vip.address), port=vip.port, protocol=IP_PROTOCOLS[vip.protocol]
+    )
+
+
+def _held_real(index: int, record: Record) -> HeldReal:
+    octets = record.octets("address")
+    return HeldReal(
+        index=index,
+        epoch=record.integer("epoch"),
+        address=None if octets == UNSPECIFIED else address_from_octets(octets),
+        encap=Encap[record.enum("encap").removeprefix("ENCAP_")],
+        state=RealForwarding[record.enum("state").removeprefix("REAL_")],
+    )
+
+
+def _held_vip(key: Record, value: Record) -> HeldVip:
+    protocols = {number: protocol for protocol, number in IP_PROTOCOLS.items()}
+    return HeldVip(
+        index=value.integer("index"),
+        address=address_from_octets(key.octets("address")),
+        port=key.integer("port"),
+        protocol=protocols[key.integer("protocol")],
+    )

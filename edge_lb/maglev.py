@@ -1,0 +1,85 @@
+"""Reals and weights to ring slots, by Maglev hashing (NSDI 2016, section 3.4).
+
+Owns the ring's content. Called by the planner and by tests. Pure, and a function of names and weights
+alone: every edge computes the same ring from the same configuration, whatever its own indexes are.
+"""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from operator import ne
+
+RING_SLOTS = 65537  # prime, so every step visits every slot; bpf/maps.h declares the same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One real of a ring: its share follows `weight` (0: no slot), its slots follow `name`."""
+
+    name: str
+    weight: int
+    index: int  # what is written into the ring: the real's place in this edge's table, never 0
+
+
+def build_ring(members: Sequence[Member]) -> "array[int]":
+    """RING_SLOTS real indexes; all zero when no member has weight.
+
+    Members take turns in order of name; at its turn a member takes the next free slot of its own
+    permutation. A member of the largest weight has a turn in every round, the others in proportion.
+    About RING_SLOTS * ln(RING_SLOTS) steps at worst. ValueError for a name twice, a negative weight,
+    or index 0.
+    """
+    _check(members)
+    ring = array("I", bytes(4 * RING_SLOTS))
+    heaviest = max((member.weight for member in members), default=0)
+    if heaviest == 0:
+        return ring
+    order = sorted((m for m in members if m.weight), key=lambda member: member.name)
+    walks = [_permutation(member.name) for member in order]
+    positions = [start for start, _ in walks]
+    steps = [step for _, step in walks]
+    credits = [0] * len(order)
+    weights = [member.weight for member in order]
+    indexes = [member.index for member in order]
+    free = RING_SLOTS
+    while True:
+        for turn, weight in enumerate(weights):
+            credit = credits[turn] + weight
+            if credit < heaviest:
+                credits[turn] = credit
+                continue
+            credits[turn] = credit - heaviest
+            at, step = positions[turn], steps[turn]
+            while ring[at]:
+                at += step
+                if at >= RING_SLOTS:
+                    at -= RING_SLOTS
+            ring[at] = indexes[turn]
+            positions[turn] = at
+            free -= 1
+            if not free:
+                return ring
+
+
+def moved(before: "array[int]", after: "array[int]") -> int:
+    """How many slots have another real: the share of new flows that a change would move."""
+    return sum(map(ne, before, after))
+
+
+def _check(members: Sequence[Member]) -> None:
+    seen: set[str] = set()
+    for member in members:
+        if member.name in seen:
+            raise ValueError(f"real {member.name} is twice in one ring")
+        if member.weight < 0 or member.index < 1:
+            raise ValueError(f"real {member.name} has weight {member.weight}, index {member.index}")
+        seen.add(member.name)
+
+
+def _permutation(name: str) -> tuple[int, int]:
+    """Start and step of a member's walk over all slots."""
+    digest = blake2b(name.encode(), digest_size=16).digest()
+    start = int.from_bytes(digest[:8], "big") % RING_SLOTS
+    step = int.from_bytes(digest[8:], "big") % (RING_SLOTS - 1) + 1
+    return start, step
