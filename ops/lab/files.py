@@ -33,7 +33,7 @@ RISE = 2
 LEASE_S = 3.0
 BEAT_S = 0.5
 DETECT_S = CHECK_INTERVAL_S * 1.2 * FALL + CHECK_TIMEOUT_S
-"""The stated time to see a dead real: `fall` checks at the longest jittered interval, one timeout."""
+"""The stated time to see a dead real: `fall` checks, the longest jitter, one timeout."""
 ANSWER_S = DETECT_S + 1.5
 """The stated time until the answers follow: detection, publishing, one poll of the store."""
 TTL_S = 5

@@ -95,11 +95,16 @@ def build() -> None:
 
 def remove() -> list[str]:
     """Remove every namespace with the lab's prefix that exists; returns their names."""
-    present = [name for name in netns.listnetns() if name in namespaces()]
-    for name in present:
+    found = present()
+    for name in found:
         with suppress(FileNotFoundError):
             netns.remove(name)
-    return present
+    return found
+
+
+def present() -> list[str]:
+    """The lab's namespaces that exist now."""
+    return [name for name in netns.listnetns() if name in namespaces()]
 
 
 def _connect(host: LabHost) -> None:
