@@ -1,8 +1,8 @@
 """A plan into the maps of lb.bpf.c, and counters and flows back out.
 
-Owns what the edge's maps hold. Called by the agent alone, and by tests. It decides nothing: indexes,
-epochs, states and rings come with the plan. A change is ordered so that no packet meets half of it:
-reals, then rings (one pointer each), then VIPs; removals last. Blocks for milliseconds in system calls.
+Owns what the edge's maps hold. Called by the agent alone, and by tests. It decides nothing:
+indexes, epochs, states and rings come with the plan. A change is ordered so that no packet meets
+half of it: reals, then rings (one pointer each), then VIPs; removals last. Blocks for milliseconds.
 """
 
 import socket
@@ -28,7 +28,7 @@ IP_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_U
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldReal:
-    """A real in the maps. Without an address the index is free, and `epoch` was its last owner's."""
+    """A real in the maps. Without an address the index is free; `epoch` was its last owner's."""
 
     index: int
     epoch: int
@@ -71,7 +71,7 @@ class UnknownVipError(LookupError):
 
 
 class Datapath:
-    """One interface's data plane. `open` first; `close` leaves packets flowing, `unload` ends them."""
+    """One interface's data plane. `close` leaves packets flowing, `unload` ends that."""
 
     def __init__(
         self,
@@ -149,14 +149,14 @@ class Datapath:
         """What the maps hold now, so that a restarted agent keeps indexes and epochs."""
         maps = self.program.maps
         layout = maps["reals"].shape.value
-        raw = maps["reals"].dump()
-        records = [
-            layout.unpack(raw[at : at + layout.size]) for at in range(0, len(raw), layout.size)
-        ]
-        vips = tuple(_held_vip(key, value) for key, value in maps["vips"].items())
+        raw, never_used = maps["reals"].dump(), bytes(layout.size)
+        values = [raw[at : at + layout.size] for at in range(0, len(raw), layout.size)]
         reals = tuple(
-            _held_real(index, record) for index, record in enumerate(records) if record["epoch"]
+            _held_real(index, layout.unpack(value))
+            for index, value in enumerate(values)
+            if value != never_used
         )
+        vips = tuple(_held_vip(key, value) for key, value in maps["vips"].items())
         return Held(reals=reals, vips=tuple(sorted(vips, key=lambda vip: vip.index)))
 
     def ring(self, vip_index: int) -> "array[int]":

@@ -1,7 +1,7 @@
 """A flow and its slot: the Python twin of bpf/flow.h.
 
-Owns the flow hash on this side. Called by datapath.py to tell where a flow goes, and by tests, which
-compare it with the loaded program over many flows. Pure. Change both or none.
+Owns the flow hash on this side. Called by datapath.py to tell where a flow goes, and by tests,
+which compare it with the loaded program over many flows. Pure. Change both or none.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def address_from_octets(octets: bytes) -> Address:
 
 
 def flow_octets(flow: Flow) -> bytes:
-    """The forty bytes of `struct flow_key`: addresses, ports in network order, protocol, padding."""
+    """The forty bytes of `struct flow_key`; ports are in network order."""
     return b"".join(
         (
             address_octets(flow.client),

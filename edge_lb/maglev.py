@@ -1,7 +1,7 @@
 """Reals and weights to ring slots, by Maglev hashing (NSDI 2016, section 3.4).
 
-Owns the ring's content. Called by the planner and by tests. Pure, and a function of names and weights
-alone: every edge computes the same ring from the same configuration, whatever its own indexes are.
+Owns the ring's content. Called by the planner and by tests. Pure, and a function of names and
+weights alone: every edge computes the same ring from the same configuration, whatever its indexes.
 """
 
 from array import array
@@ -27,8 +27,7 @@ def build_ring(members: Sequence[Member]) -> "array[int]":
 
     Members take turns in order of name; at its turn a member takes the next free slot of its own
     permutation. A member of the largest weight has a turn in every round, the others in proportion.
-    About RING_SLOTS * ln(RING_SLOTS) steps at worst. ValueError for a name twice, a negative weight,
-    or index 0.
+    About RING_SLOTS * ln(RING_SLOTS) steps. ValueError for a name twice, a negative weight, index 0.
     """
     _check(members)
     ring = array("I", bytes(4 * RING_SLOTS))
@@ -39,17 +38,17 @@ def build_ring(members: Sequence[Member]) -> "array[int]":
     walks = [_permutation(member.name) for member in order]
     positions = [start for start, _ in walks]
     steps = [step for _, step in walks]
-    credits = [0] * len(order)
+    saved = [0] * len(order)
     weights = [member.weight for member in order]
     indexes = [member.index for member in order]
     free = RING_SLOTS
     while True:
         for turn, weight in enumerate(weights):
-            credit = credits[turn] + weight
+            credit = saved[turn] + weight
             if credit < heaviest:
-                credits[turn] = credit
+                saved[turn] = credit
                 continue
-            credits[turn] = credit - heaviest
+            saved[turn] = credit - heaviest
             at, step = positions[turn], steps[turn]
             while ring[at]:
                 at += step

@@ -1,0 +1,318 @@
+"""The data plane tried on this host's own kernel, in private maps, before or beside the real one.
+
+Owns the table of packets and the verdict each must get: one case at least for every verdict of both
+programs. Called by `waypost datapath selftest` and by the tests. Touches no pinned map and no real
+interface; needs root, for BPF and for a namespace of its own.
+"""
+
+from dataclasses import replace
+
+from bpf.packets import (
+    ACK,
+    DONT_FRAGMENT,
+    ETHERTYPE_ARP,
+    ETHERTYPE_IPV6,
+    ETHERTYPE_VLAN,
+    GUE_PORT,
+    ICMP,
+    MORE_FRAGMENTS,
+    SYN,
+    TCP,
+    UDP,
+    ethernet,
+    gue,
+    ipv4,
+    tcp,
+    udp,
+)
+from bpf.trial import (
+    BOUND_VIP,
+    TUNNEL_END,
+    TUNNEL_MTU,
+    TUNNELLED,
+    Balancer,
+    Case,
+    CaseResult,
+    Unwrapper,
+)
+from bpf.workbench import TUNNEL_SOURCE, Workbench
+
+CLIENT = "198.51.100.7"
+OTHER = "198.51.100.9"  # an address of no VIP
+UNSPECIFIED = "0.0.0.0"
+OCCUPIED_HEADROOM = 200  # metadata that leaves less than 32 bytes before the packet
+GUE_VARIANT_1, GUE_CONTROL = 0x40, 0x20
+IP_OPTIONS = bytes([1, 1, 1, 0])  # three no-operations, end of list (RFC 791 section 3.1)
+
+
+def client_tcp(octet: int, *, flags: int = ACK, payload: bytes = b"", ttl: int = 64) -> bytes:
+    """A client's TCP frame to port 80 of the service 192.0.2.`octet`."""
+    segment = tcp(40000, 80, flags, payload)
+    return ethernet(ipv4(CLIENT, f"192.0.2.{octet}", TCP, segment, ttl=ttl))
+
+
+def client_udp(octet: int, port: int = 53) -> bytes:
+    """A client's UDP frame to a service, which takes any port."""
+    return ethernet(ipv4(CLIENT, f"192.0.2.{octet}", UDP, udp(40000, port, b"question")))
+
+
+def wrapped(inner: bytes, *, destination: str = TUNNEL_END, port: int = GUE_PORT) -> bytes:
+    """A tunnel frame from the edge; `inner` starts with the GUE header."""
+    return ethernet(ipv4(TUNNEL_SOURCE, destination, UDP, udp(50000, port, inner)))
+
+
+def without_settings(balancer: Balancer) -> None:
+    """The state before the agent's first plan."""
+    balancer.write_settings(UNSPECIFIED)
+
+
+def without_flow_table(balancer: Balancer) -> None:
+    """A CPU that came online after the agent started."""
+    balancer.program.maps["flows"].delete_at(balancer.bench.cpu)
+
+
+def with_flow(balancer: Balancer) -> None:
+    """The flow's first packet went through."""
+    balancer.program.test_run(client_tcp(1), ifindex=balancer.bench.in_ifindex)
+
+
+def with_flow_of_another_epoch(balancer: Balancer) -> None:
+    """The flow's real left, and its index was given to another."""
+    with_flow(balancer)
+    balancer.write_real(replace(TUNNELLED, real="10.60.0.3"), epoch=2)
+
+
+_TO_VIP = ipv4(CLIENT, BOUND_VIP, TCP, tcp(40000, 80))
+_TOO_BIG = bytes(TUNNEL_MTU - 40 - 32 + 1)  # one byte more than fits: IP, TCP, tunnel
+
+LB_CASES = (
+    Case(verdict="PASSED_NOT_IP", name="ARP", frame=ethernet(bytes(28), ETHERTYPE_ARP)),
+    Case(verdict="PASSED_VLAN", name="a VLAN tag", frame=ethernet(bytes(50), ETHERTYPE_VLAN)),
+    Case(verdict="PASSED_IPV6", name="IPv6", frame=ethernet(bytes(40), ETHERTYPE_IPV6)),
+    Case(verdict="PASSED_MALFORMED", name="half an IPv4 header", frame=client_tcp(1)[:24]),
+    Case(
+        verdict="PASSED_MALFORMED",
+        name="a header length below five words",
+        frame=ethernet(b"\x44" + _TO_VIP[1:]),
+    ),
+    Case(
+        verdict="PASSED_MALFORMED",
+        name="a total length beyond the frame",
+        frame=client_tcp(1, payload=b"cut")[:-3],
+    ),
+    Case(
+        verdict="PASSED_ICMP",
+        name="a ping to a VIP",
+        frame=ethernet(ipv4(CLIENT, BOUND_VIP, ICMP, b"\x08" + bytes(7))),
+    ),
+    Case(
+        verdict="PASSED_OTHER_PROTOCOL",
+        name="OSPF",
+        frame=ethernet(ipv4(CLIENT, BOUND_VIP, 89, bytes(24))),
+    ),
+    Case(
+        verdict="PASSED_NOT_VIP",
+        name="the edge's own traffic",
+        frame=ethernet(ipv4(CLIENT, OTHER, TCP, tcp(40000, 22))),
+    ),
+    Case(
+        verdict="PASSED_NOT_VIP",
+        name="a fragment for the edge itself",
+        frame=ethernet(ipv4(CLIENT, OTHER, UDP, bytes(32), fragment=MORE_FRAGMENTS)),
+    ),
+    Case(
+        verdict="DROPPED_FRAGMENT",
+        name="a first fragment",
+        frame=ethernet(ipv4(CLIENT, BOUND_VIP, UDP, bytes(32), fragment=MORE_FRAGMENTS)),
+    ),
+    Case(
+        verdict="DROPPED_FRAGMENT",
+        name="a later fragment",
+        frame=ethernet(ipv4(CLIENT, BOUND_VIP, UDP, bytes(32), fragment=4)),
+    ),
+    Case(
+        verdict="DROPPED_SHORT",
+        name="half a TCP header",
+        frame=ethernet(ipv4(CLIENT, BOUND_VIP, TCP, bytes(8))),
+    ),
+    Case(
+        verdict="DROPPED_SHORT",
+        name="half a UDP header",
+        frame=ethernet(ipv4(CLIENT, BOUND_VIP, UDP, bytes(4))),
+    ),
+    Case(
+        verdict="DROPPED_NO_SERVICE",
+        name="a port that no VIP has",
+        frame=ethernet(ipv4(CLIENT, BOUND_VIP, TCP, tcp(40000, 81))),
+    ),
+    Case(verdict="DROPPED_TTL", name="TTL 1", frame=client_tcp(1, ttl=1)),
+    Case(verdict="DROPPED_TTL", name="TTL 0", frame=client_tcp(1, ttl=0)),
+    Case(verdict="DROPPED_NO_RING", name="a VIP without a ring", frame=client_tcp(2)),
+    Case(verdict="DROPPED_NO_REAL", name="an empty slot", frame=client_tcp(3)),
+    Case(verdict="DROPPED_NO_REAL", name="a slot whose real is down", frame=client_tcp(10)),
+    Case(verdict="DROPPED_REAL_UNSUPPORTED", name="a real with IPv6", frame=client_tcp(4)),
+    Case(
+        verdict="DROPPED_NO_TUNNEL_SOURCE",
+        name="no settings yet",
+        frame=client_tcp(1),
+        before=without_settings,
+    ),
+    Case(
+        verdict="DROPPED_TOO_BIG",
+        name="one byte above the MTU",
+        frame=client_tcp(1, payload=_TOO_BIG),
+    ),
+    Case(verdict="DROPPED_NO_ROUTE", name="a real without a route", frame=client_tcp(8)),
+    Case(verdict="DROPPED_ROUTE_REFUSED", name="an unreachable route", frame=client_tcp(9)),
+    Case(verdict="DROPPED_NO_NEIGHBOUR", name="an unresolved neighbour", frame=client_tcp(7)),
+    Case(
+        verdict="DROPPED_FORWARDING_OFF",
+        name="an interface that does not forward",
+        frame=client_tcp(1),
+        by_out=True,
+    ),
+    Case(verdict="DROPPED_NOT_ON_LINK", name="an L2 real behind a router", frame=client_tcp(6)),
+    Case(
+        verdict="DROPPED_NO_HEADROOM",
+        name="no room before the packet",
+        frame=client_tcp(1),
+        metadata=OCCUPIED_HEADROOM,
+    ),
+    Case(
+        verdict="FORWARDED_REMEMBERED",
+        name="the second packet of a flow",
+        frame=client_tcp(1),
+        before=with_flow,
+    ),
+    Case(verdict="FORWARDED_NEW", name="a first packet, by tunnel", frame=client_tcp(1)),
+    Case(verdict="FORWARDED_NEW", name="a first packet, by MAC", frame=client_tcp(5)),
+    Case(verdict="FORWARDED_NEW", name="back out the same interface", frame=client_tcp(11)),
+    Case(verdict="FORWARDED_NEW", name="UDP to any port", frame=client_udp(1, 5353)),
+    Case(
+        verdict="FORWARDED_NEW",
+        name="IPv4 options",
+        frame=ethernet(ipv4(CLIENT, BOUND_VIP, TCP, tcp(40000, 80), options=IP_OPTIONS)),
+    ),
+    Case(
+        verdict="FORWARDED_NEW",
+        name="exactly the MTU",
+        frame=client_tcp(1, payload=_TOO_BIG[1:]),
+    ),
+    Case(verdict="FORWARDED_SYN", name="a SYN", frame=client_tcp(1, flags=SYN)),
+    Case(
+        verdict="FORWARDED_SYN",
+        name="a SYN of a remembered flow",
+        frame=client_tcp(1, flags=SYN),
+        before=with_flow,
+    ),
+    Case(
+        verdict="FORWARDED_REASSIGNED",
+        name="a remembered real of another epoch",
+        frame=client_tcp(1),
+        before=with_flow_of_another_epoch,
+    ),
+    Case(
+        verdict="FORWARDED_NO_TABLE",
+        name="a CPU without flow memory",
+        frame=client_tcp(1),
+        before=without_flow_table,
+    ),
+)
+
+REAL_CASES = (
+    Case(verdict="PASSED_NOT_TUNNELLED", name="plain TCP", frame=ethernet(_TO_VIP)),
+    Case(
+        verdict="PASSED_NOT_TUNNELLED",
+        name="IPv6",
+        frame=ethernet(bytes(40), ETHERTYPE_IPV6),
+    ),
+    Case(
+        verdict="PASSED_NOT_TUNNELLED",
+        name="a tunnel to somebody else",
+        frame=wrapped(gue(_TO_VIP), destination=OTHER),
+    ),
+    Case(
+        verdict="PASSED_NOT_TUNNELLED",
+        name="UDP to another port",
+        frame=wrapped(gue(_TO_VIP), port=53),
+    ),
+    Case(
+        verdict="PASSED_NOT_TUNNELLED",
+        name="a fragment",
+        frame=ethernet(
+            ipv4(CLIENT, TUNNEL_END, UDP, udp(1, GUE_PORT, gue(_TO_VIP)), fragment=MORE_FRAGMENTS)
+        ),
+    ),
+    Case(verdict="PASSED_UNWRAPPED", name="a client's packet", frame=wrapped(gue(_TO_VIP))),
+    Case(
+        verdict="PASSED_UNWRAPPED",
+        name="the longest GUE options",
+        frame=wrapped(gue(_TO_VIP, options=bytes(124))),
+    ),
+    Case(
+        verdict="PASSED_UNWRAPPED",
+        name="options in the outer IPv4 header",
+        frame=ethernet(
+            ipv4(
+                CLIENT,
+                TUNNEL_END,
+                UDP,
+                udp(1, GUE_PORT, gue(_TO_VIP)),
+                options=IP_OPTIONS,
+                fragment=DONT_FRAGMENT,
+            )
+        ),
+    ),
+    Case(verdict="DROPPED_GUE_SHORT", name="no GUE header", frame=wrapped(b"")),
+    Case(
+        verdict="DROPPED_GUE_SHORT",
+        name="options beyond the frame",
+        frame=wrapped(gue(b"", first=31)),
+    ),
+    Case(
+        verdict="DROPPED_GUE_VERSION",
+        name="variant 1",
+        frame=wrapped(gue(_TO_VIP, first=GUE_VARIANT_1)),
+    ),
+    Case(
+        verdict="DROPPED_GUE_CONTROL",
+        name="a control message",
+        frame=wrapped(gue(_TO_VIP, first=GUE_CONTROL)),
+    ),
+    Case(
+        verdict="DROPPED_GUE_PROTOCOL",
+        name="IPv6 inside",
+        frame=wrapped(gue(_TO_VIP, protocol=41)),
+    ),
+    Case(
+        verdict="DROPPED_INNER_MALFORMED",
+        name="half a packet inside",
+        frame=wrapped(gue(_TO_VIP[:12])),
+    ),
+    Case(
+        verdict="DROPPED_INNER_MALFORMED",
+        name="a total length beyond the frame",
+        frame=wrapped(gue(_TO_VIP[:-1])),
+    ),
+    Case(
+        verdict="DROPPED_NOT_BOUND",
+        name="a VIP of another real",
+        frame=wrapped(gue(ipv4(CLIENT, OTHER, TCP, tcp(40000, 80)))),
+    ),
+)
+
+
+def run() -> tuple[CaseResult, ...]:
+    """Every case of both programs on this kernel. Raises the errors of bpf.errors."""
+    with Workbench() as bench:
+        balancer = Balancer(bench)
+        try:
+            results = [balancer.run(case) for case in LB_CASES]
+        finally:
+            balancer.close()
+        unwrapper = Unwrapper()
+        try:
+            results += [unwrapper.run(case) for case in REAL_CASES]
+        finally:
+            unwrapper.close()
+    return tuple(results)

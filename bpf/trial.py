@@ -1,0 +1,184 @@
+"""Private copies of both programs with known maps, and the judging of one packet run through them.
+
+Owns the set-up behind the self test and the tests: services of every kind, a real server with one
+VIP. Touches no pinned map and no real interface.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from bpf import packets
+from bpf.program import Program
+from bpf.workbench import NEAR_REAL, SAME_SIDE_REAL, SILENT_REAL, TUNNEL_SOURCE, Workbench
+
+TUNNEL_MTU = 1500
+TUNNEL_END = "10.60.0.2"  # the real server's own address
+BOUND_VIP = "192.0.2.1"
+XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = 1, 2, 3, 4
+ACTIONS = {"PASSED": {XDP_PASS}, "DROPPED": {XDP_DROP}, "FORWARDED": {XDP_TX, XDP_REDIRECT}}
+MAPPED = bytes(10) + b"\xff\xff"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """One case of the self test; `detail` says what was seen when it failed."""
+
+    case: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One VIP of the bench: its address's last octet, and where all its slots lead."""
+
+    octet: int
+    real: str  # empty: the slots are empty
+    encap: str = "ENCAP_GUE"
+    state: str = "REAL_UP"
+    has_ring: bool = True
+
+
+TUNNELLED = Service(octet=1, real="10.60.0.2")
+SERVICES = (
+    TUNNELLED,
+    Service(octet=2, real="", has_ring=False),
+    Service(octet=3, real=""),
+    Service(octet=4, real="2001:db8::2"),
+    Service(octet=5, real=NEAR_REAL, encap="ENCAP_L2"),
+    Service(octet=6, real="10.60.0.6", encap="ENCAP_L2"),
+    Service(octet=7, real=SILENT_REAL),
+    Service(octet=8, real="203.0.113.8"),
+    Service(octet=9, real="10.70.0.9"),
+    Service(octet=10, real="10.60.0.10", state="REAL_DOWN"),
+    Service(octet=11, real=SAME_SIDE_REAL, encap="ENCAP_L2"),
+)
+
+
+def nothing(_: "Balancer") -> None:
+    """No preparation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A frame and its verdict. `before` prepares; `by_out` lets it come in by out0."""
+
+    verdict: str
+    name: str
+    frame: bytes
+    before: Callable[["Balancer"], None] = nothing
+    by_out: bool = False
+    metadata: int = 0
+
+
+class Balancer:
+    """A private copy of lb.bpf.c with SERVICES in its maps; real indexes equal the octets."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self.program = Program.load("lb")
+        for service in SERVICES:
+            self._serve(service)
+        self.reset()
+
+    def close(self) -> None:
+        """Ends the private copy."""
+        self.program.close()
+
+    def reset(self) -> None:
+        """Settings as they should be, the first real up in epoch 1, no flow remembered."""
+        self.write_settings(TUNNEL_SOURCE)
+        self.write_real(TUNNELLED, epoch=1)
+        with self.program.new_inner("flows", max_entries=1024) as table:
+            self.program.maps["flows"].set_inner(self.bench.cpu, table)
+
+    def write_settings(self, tunnel_source: str) -> None:
+        """Writes the settings; "::" means not configured."""
+        settings = self.program.maps["settings"]
+        values = {"gue_port": packets.GUE_PORT, "mtu": TUNNEL_MTU}
+        settings.put_at(0, settings.shape.value.pack(tunnel_source=mapped(tunnel_source), **values))
+
+    def write_real(self, service: Service, *, epoch: int) -> None:
+        """Writes a service's real under the service's octet."""
+        reals = self.program.maps["reals"]
+        value = reals.shape.value.pack(
+            address=mapped(service.real),
+            family=f"FAMILY_IPV{ip_address(service.real).version}",
+            encap=service.encap,
+            state=service.state,
+            epoch=epoch,
+        )
+        reals.put_at(service.octet, value)
+
+    def run(self, case: Case) -> CaseResult:
+        """Runs one case: the action, and the one counter that moved, must be the case's."""
+        self.reset()
+        case.before(self)
+        counts = verdict_counts(self.program)
+        ifindex = self.bench.out_ifindex if case.by_out else self.bench.in_ifindex
+        frame = bytes(case.metadata) + case.frame
+        result = self.program.test_run(frame, ifindex=ifindex, metadata=case.metadata)
+        return judge(case, result.action, moved(counts, verdict_counts(self.program)))
+
+    def _serve(self, service: Service) -> None:
+        maps = self.program.maps
+        if service.real:
+            self.write_real(service, epoch=1)
+        if service.has_ring:
+            with self.program.new_inner("rings") as ring:
+                slot = ring.shape.value.scalar(service.octet if service.real else 0)
+                ring.fill(slot * ring.shape.max_entries)
+                maps["rings"].set_inner(service.octet, ring)
+        address = mapped(f"192.0.2.{service.octet}")
+        maps["vip_addresses"].put(address, maps["vip_addresses"].shape.value.scalar(1))
+        for protocol, port in ((packets.TCP, 80), (packets.UDP, 0)):
+            key = maps["vips"].shape.key.pack(address=address, port=port, protocol=protocol)
+            maps["vips"].put(key, maps["vips"].shape.value.pack(index=service.octet))
+
+
+def mapped(address: str) -> bytes:
+    """Sixteen octets; an IPv4 address is v4-mapped."""
+    value = ip_address(address)
+    return MAPPED + value.packed if value.version == 4 else value.packed
+
+
+class Unwrapper:
+    """A private copy of real.bpf.c: one tunnel address, one bound VIP."""
+
+    def __init__(self) -> None:
+        self.program = Program.load("real")
+        maps = self.program.maps
+        for name, address in (("tunnels", TUNNEL_END), ("bound_vips", BOUND_VIP)):
+            maps[name].put(mapped(address), maps[name].shape.value.scalar(1))
+        maps["settings"].put_at(0, maps["settings"].shape.value.pack(gue_port=packets.GUE_PORT))
+
+    def close(self) -> None:
+        """Ends the private copy."""
+        self.program.close()
+
+    def run(self, case: Case) -> CaseResult:
+        """Runs one case: the action, and the one counter that moved, must be the case's."""
+        counts = verdict_counts(self.program)
+        result = self.program.test_run(case.frame)
+        return judge(case, result.action, moved(counts, verdict_counts(self.program)))
+
+
+def verdict_counts(program: Program) -> dict[str, int]:
+    """Packets by verdict."""
+    verdicts = program.maps["verdicts"]
+    names = program.verdict_names()
+    return {name: verdicts.total(index).packets for index, name in enumerate(names)}
+
+
+def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """Which verdicts were counted in between, and how often."""
+    return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+
+def judge(case: Case, action: int, counted: dict[str, int]) -> CaseResult:
+    """Compares what was seen with what must be."""
+    allowed = ACTIONS[case.verdict.partition("_")[0]]
+    ok = counted == {case.verdict: 1} and action in allowed
+    seen = ", ".join(f"{name} {number}" for name, number in counted.items()) or "no verdict"
+    return CaseResult(case=case.name, ok=ok, detail=f"action {action}, {seen}")
