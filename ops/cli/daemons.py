@@ -1,0 +1,91 @@
+"""`waypost dns|https|edge` and the daemon behind `waypost real`: each becomes its own process.
+
+Owns which module a role's daemon is. The command's process turns into the daemon, so that signals,
+exit codes and the process id are the daemon's own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, ParamSpec, TypeVar
+
+import click
+
+import ops
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MODULES = {
+    "dns": ("gslb",),
+    "https": ("httpdns",),
+    "edge": ("edge_lb", "agent"),
+    "real": ("edge_lb", "real"),
+}
+
+
+def python_argv(*words: str) -> list[str]:
+    """This Python on one of our modules; -P: nothing is imported from where a person stands."""
+    return [sys.executable, "-P", "-m", *words]
+
+
+def python_environment() -> dict[str, str]:
+    """The environment with our own tree first on the path, installed or not."""
+    tree = str(Path(ops.__file__).resolve().parent.parent)
+    before = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{before}" if before else tree}
+
+
+def run_daemon(role: str, config: Path, *flags: str) -> NoReturn:
+    """Become the role's daemon."""
+    argv = python_argv(*MODULES[role], "--config", str(config), *flags)
+    sys.stdout.flush()
+    os.execve(argv[0], argv, python_environment())
+
+
+def config_option(*, required: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`--config FILE`"""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        required=required,
+        metavar="FILE",
+        help="This host's small file, like configs/edge.toml.",
+    )
+
+
+@click.command()
+@config_option(required=True)
+@click.option("--check", is_flag=True, help="Check the configuration and end.")
+def dns(*, config: Path, check: bool) -> None:
+    """Run the DNS daemon.
+
+    It answers from authored zones and live VIPs.
+    """
+    run_daemon("dns", config, *(["--check"] if check else []))
+
+
+@click.command()
+@config_option(required=True)
+@click.option("--check", is_flag=True, help="Check the configuration and end.")
+def https(*, config: Path, check: bool) -> None:
+    """Run the HTTPS-DNS daemon.
+
+    It gives apps the same answers as the DNS daemon.
+    """
+    run_daemon("https", config, *(["--check"] if check else []))
+
+
+@click.command()
+@config_option(required=True)
+@click.option("--check", is_flag=True, help="Check the configuration and end.")
+@click.option("--undo", is_flag=True, help="Take program and pins off this host again.")
+def edge(*, config: Path, check: bool, undo: bool) -> None:
+    """Run the edge's daemon.
+
+    It checks reals, steers packets and reports health.
+    """
+    run_daemon("edge", config, *(["--check"] if check else []), *(["--undo"] if undo else []))

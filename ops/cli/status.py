@@ -1,0 +1,104 @@
+"""`waypost status`: one daemon's whole world on one screen, and `--check` for a monitor."""
+
+from __future__ import annotations
+
+import click
+
+from gslb.fleet.views import SiteRow, Status, VipRow
+from gslb.service.lifecycle import ExitCode
+from ops.cli import tables
+from ops.cli.seat import seat, shared_options
+from ops.cli.tables import Style
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="One line, and exit code 3 unless all is well.")
+@shared_options
+def status(*, check: bool) -> None:
+    """Show how a daemon is, and what is wrong.
+
+    Its VIPs, sites, store and counters on one screen.
+    """
+    here = seat()
+    reply = here.client().show("/status", Status)
+    if check and not here.json:
+        here.say(draw_check(reply.view))
+    else:
+        here.show(reply, lambda view: draw_status(view, here.now_s(), here.style))
+    if check and not reply.view.well:
+        click.get_current_context().exit(ExitCode.UNHEALTHY)
+
+
+def draw_check(view: Status) -> str:
+    """One line for a monitor."""
+    if view.well:
+        return f"ok: {view.role} {view.host}, generation {view.generation}\n"
+    trouble = "; ".join(view.trouble) or "not well"
+    return f"unhealthy: {view.role} {view.host}: {trouble}\n"
+
+
+def draw_status(view: Status, now_s: float, style: Style) -> str:
+    """The screen: a line on the daemon, its trouble, its VIPs, the sites, what it counted."""
+    facts = [f"{view.role} {view.host}"]
+    if view.site:
+        facts.append(f"site {view.site}")
+    config_age = tables.age(now_s - view.config_at_s)
+    facts += [
+        tables.paint("well" if view.well else "unwell", style),
+        f"generation {view.generation}",
+        f"config {view.config_hash} ({config_age} ago)",
+        f"store {view.store}",
+    ]
+    if view.datapath:
+        facts.append(view.datapath)
+    facts += [f"up {tables.age(view.uptime_s)}", f"version {view.version}"]
+    parts = ["   ".join(facts) + "\n"]
+    parts += [f"trouble: {line}\n" for line in view.trouble]
+    counters = [
+        (row.name, tables.count(row.packets, style), tables.count(row.bytes, style))
+        for row in view.counters
+        if row.packets
+    ]
+    sections = (
+        draw_vips(view.vips, style),
+        draw_sites(view.sites, style),
+        tables.draw((*tables.left("COUNTED"), *tables.right("NUMBER", "BYTES")), counters, style),
+    )
+    return "".join(parts) + "".join(f"\n{section}" for section in sections if section)
+
+
+def draw_vips(rows: tuple[VipRow, ...], style: Style) -> str:
+    """VIPs, one a line."""
+    columns = (
+        *tables.left("VIP", "SITE", "ADDRESS", "STATE"),
+        *tables.right("REALS", "PKT/S"),
+        *tables.left("ANSWERED", "REASON"),
+    )
+    cells = [
+        (
+            row.name,
+            row.site,
+            tables.endpoint(row.address, row.port, row.protocol),
+            row.state,
+            f"{row.reals_up}/{row.reals_total}",
+            tables.count(row.packets_per_s, style),
+            "yes" if row.eligible else "no",
+            row.reason,
+        )
+        for row in rows
+    ]
+    return tables.draw(columns, cells, style)
+
+
+def draw_sites(rows: tuple[SiteRow, ...], style: Style) -> str:
+    """Sites, one a line."""
+    columns = (*tables.left("SITE"), *tables.right("VIPS", "EDGES"))
+    cells = [
+        (
+            row.name,
+            f"{row.vips_eligible}/{row.vips_total}",
+            f"{row.edges_fresh}/{row.edges_total}",
+        )
+        for row in rows
+    ]
+    return tables.draw(columns, cells, style)
