@@ -42,13 +42,18 @@ class AdminServer:
         self._path = path
         self._events = events
         self._registry = registry
+        self.ready = asyncio.Event()
         self._app = web.Application(client_max_size=64 * 1024)
         self._app.router.add_get("/events", self._show_events)
         self._app.router.add_get("/metrics", self._show_metrics)
 
     def show(self, path: str, handler: Handler) -> None:
         """Serve GET `path`; the handler may not change anything."""
-        self._app.router.add_get(path, lambda request: self._reply(handler, dict(request.query)))
+
+        async def serve(request: web.Request) -> web.Response:
+            return await self._reply(handler, dict(request.query))
+
+        self._app.router.add_get(path, serve)
 
     def change(self, path: str, handler: Handler) -> None:
         """Serve POST `path`, with a JSON object of strings as its parameters."""
@@ -70,6 +75,7 @@ class AdminServer:
         listener = self._bind()
         try:
             await web.SockSite(runner, listener).start()
+            self.ready.set()
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()

@@ -33,32 +33,34 @@ class FleetFollower:
         *,
         state_path: Path | None,
         on_snapshot: Callable[[Snapshot], None],
+        now_s: Callable[[], float] = clock.monotonic_s,
     ) -> None:
         self._fleet = fleet
         self._store = store
         self._state_path = state_path
         self._on_snapshot = on_snapshot
+        self._now_s = now_s
         self._holdings = self._warm_start()
         self._saved: bytes = b""
         self._saved_s = 0.0
-        self.snapshot = resolve(fleet, self._holdings, clock.monotonic_s())
+        self.snapshot = resolve(fleet, self._holdings, self._now_s())
         self.store_trouble = "not read yet"
         self.malformed = 0
 
     def replace_fleet(self, fleet: Fleet) -> None:
         """Judge from now on by a reloaded configuration."""
         self._fleet = fleet
-        self._judge()
+        self.judge()
 
     def take(self, contents: Contents) -> None:
         """Merge what the store holds now, and judge anew."""
-        now_s = clock.monotonic_s()
+        now_s = self._now_s()
         if self.store_trouble:
             log.get().info("store.back")
             self.store_trouble = ""
         self.malformed = contents.malformed
         self._holdings = self._holdings.merge(contents.reports, contents.overrides, now_s)
-        self._judge()
+        self.judge()
         self._save(contents)
 
     async def run(self) -> None:
@@ -76,24 +78,25 @@ class FleetFollower:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._judge()
+            self.judge()
 
     def _lose(self, trouble: str) -> None:
         if self._holdings.lost_s is None or self.store_trouble == "not read yet":
             log.get().warning("store.lost", reason=trouble)
         self.store_trouble = trouble
-        self._holdings = self._holdings.lost(clock.monotonic_s())
-        self._judge()
+        self._holdings = self._holdings.lost(self._now_s())
+        self.judge()
 
-    def _judge(self) -> None:
+    def judge(self) -> None:
+        """Judge anew at this moment: a lease may have ended."""
         before = self.snapshot
-        self.snapshot = resolve(self._fleet, self._holdings, clock.monotonic_s())
+        self.snapshot = resolve(self._fleet, self._holdings, self._now_s())
         if not self.snapshot.same_answers(before):
             self._on_snapshot(self.snapshot)
 
     def _warm_start(self) -> Holdings:
         """The last content seen before the restart, with every lease started anew and frozen."""
-        now_s = clock.monotonic_s()
+        now_s = self._now_s()
         empty = Holdings()
         if self._state_path is None:
             return empty
@@ -108,7 +111,7 @@ class FleetFollower:
 
     def _save(self, contents: Contents) -> None:
         """Keep what is held for a warm start; a full disk is logged and survived."""
-        now_s = clock.monotonic_s()
+        now_s = self._now_s()
         if self._state_path is None or now_s - self._saved_s < SAVE_S:
             return
         held = Contents(
