@@ -1,0 +1,270 @@
+"""The loop of one edge: observe, plan, apply, publish.
+
+Owns the order of things after a change: ask the gateway if every check fails, believe, plan, write
+the maps, remember, publish. Made by `edge_lb.edge_daemon`, shown by `edge_lb.edge_admin`. It never
+stops packets: when it dies, or cannot write, the pinned maps go on with the last plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from random import Random
+
+from bpf.errors import BpfError
+from edge_lb.checker import Checker
+from edge_lb.checks import CheckResult
+from edge_lb.datapath import Datapath, Held
+from edge_lb.gateway import Gateway
+from edge_lb.judge import Judge, Target, targets_of
+from edge_lb.load import LoadMeter
+from edge_lb.memory import EdgeMemory, MemoryFile, keep_standings
+from edge_lb.plan import Changes, Plan, Rings, build_plan, diff
+from edge_lb.publish import Publisher, Speaker
+from edge_lb.report import Content, content
+from edge_lb.seats import FoundReal, FoundVip, Seats, assign, recover
+from edge_lb.wills import Wills
+from gslb.fleet.health import Override
+from gslb.fleet.model import Fleet, RealName, SiteName
+from gslb.fleet.snapshot import Holdings
+from gslb.fleet.store import Store
+from gslb.service import clock
+from gslb.service.events import EventLog
+from gslb.service.follow import FleetFollower
+
+TICK_S = 1.0  # how often a doubt, a failed write and an unheard drain are looked at again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeSettings:
+    """What the host file says of this edge. Seconds, bytes."""
+
+    edge: str
+    site: SiteName
+    tunnel_source: IPv4Address
+    mtu: int
+    beat_s: float
+    lease_s: float
+
+
+class EdgeAgent:
+    """One edge's agent; a Part. `start` before `run`. `checker` and `publisher` are Parts too."""
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        fleet: Fleet,
+        datapath: Datapath,
+        store: Store,
+        gateway: Gateway,
+        memory_file: MemoryFile,
+        events: EventLog,
+        rng: Random,
+    ) -> None:
+        memory = memory_file.load()
+        self.settings = settings
+        self.fleet = fleet
+        self.adopted_at_s = clock.unix_s()
+        self.plan: Plan | None = None
+        self.plan_trouble = ""
+        self.seats: Seats = memory.seats
+        self.memory_file = memory_file
+        self.wills = Wills(memory.unwritten)
+        targets = targets_of(fleet, settings.site)
+        self.judge = Judge(targets, memory.standings_of(fleet, settings.site))
+        self.checker = Checker(self.judge.targets, self._on_result, rng)
+        self.load = LoadMeter(datapath)
+        self.publisher = Publisher(
+            Speaker(
+                site=settings.site,
+                edge=settings.edge,
+                beat_s=settings.beat_s,
+                lease_s=settings.lease_s,
+            ),
+            store,
+            events,
+            self.wills,
+            generation=memory.generation,
+            content=self.content,
+            remember=self._remember,
+        )
+        self._datapath = datapath
+        self._gateway = gateway
+        self._events = events
+        self._follower: FleetFollower | None = None
+        self._rings = Rings()
+        self._wake = asyncio.Event()
+        self._settling = asyncio.Lock()
+        self._planned_drains: frozenset[RealName] = frozenset()
+
+    def follow(self, follower: FleetFollower) -> None:
+        """Take operators' wills from this follower, whose `on_snapshot` is `wake`."""
+        self._follower = follower
+
+    def start(self) -> None:
+        """Take over what the maps hold and make them say the first plan. Raises BpfError."""
+        held = self._datapath.read_back()
+        self.seats = assign(self.fleet, self.settings.site, self._recovered(held))
+        drained = frozenset(self.drained)
+        plan = self._build(drained)
+        self._datapath.apply(plan)
+        self.plan, self._planned_drains = plan, drained
+        self._remember(self.publisher.generation)
+        self._events.add(
+            "edge.started",
+            vips=str(len(plan.vips)),
+            reals=str(len(plan.reals)),
+            taken_over=f"{len(held.vips)} VIPs from the maps",
+        )
+
+    async def run(self) -> None:
+        """Settle after every change, and look again at what is not settled; until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+            if self._wake.is_set() or self._unsettled():
+                self._wake.clear()
+                await self.settle()
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        self._wake.set()
+
+    async def settle(self) -> Changes:
+        """Believe, plan, apply, remember, publish; returns what changed for new flows."""
+        async with self._settling:
+            doubt = self.judge.all_failing and not await self._gateway.reachable()
+            if doubt != self.judge.doubt:
+                self._events.add("doubt.begun" if doubt else "doubt.ended", edge=self.settings.edge)
+            self.judge.believe(doubt=doubt)
+            changes = await self._replan()
+            self._remember(self.publisher.generation)
+            self.publisher.kick()
+            return changes
+
+    def adopt(self, fleet: Fleet) -> None:
+        """Follow a reloaded configuration; `settle` makes it so."""
+        self.fleet = fleet
+        self.adopted_at_s = clock.unix_s()
+        self.seats = assign(fleet, self.settings.site, self.seats)
+        self.judge.retarget(targets_of(fleet, self.settings.site))
+        self.checker.retarget(self.judge.targets)
+        if self._follower is not None:
+            self._follower.replace_fleet(fleet)
+        self._events.add("config.reloaded", config_hash=fleet.config_hash)
+        self.wake()
+
+    @property
+    def holdings(self) -> Holdings:
+        """What is held of the store."""
+        return self._follower.snapshot.holdings if self._follower is not None else Holdings()
+
+    @property
+    def drained(self) -> dict[RealName, Override]:
+        """The reals of the configuration that operators drained."""
+        drained = self.wills.drained(self.holdings)
+        return {name: will for name, will in drained.items() if name in self.fleet.reals}
+
+    def content(self) -> Content:
+        """What this edge says of its VIPs now."""
+        rates = self.load.rates(self.fleet.vips_of_site(self.settings.site), self.seats)
+        return content(
+            self.fleet,
+            self.settings.site,
+            self.judge.spoken(),
+            self.drained,
+            rates,
+            doubt=self.judge.doubt,
+        )
+
+    def _unsettled(self) -> bool:
+        return (
+            self.judge.all_failing
+            or self.judge.doubt
+            or bool(self.plan_trouble)
+            or frozenset(self.drained) != self._planned_drains
+        )
+
+    async def _replan(self) -> Changes:
+        """Build and apply the plan; a failed write is told, kept in mind and tried again."""
+        self.wills.settle(self.holdings)
+        drained = frozenset(self.drained)
+        plan = await asyncio.to_thread(self._build, drained)
+        if self.plan is not None and not self.plan_trouble and plan.same_content(self.plan):
+            return ()
+        try:
+            await asyncio.to_thread(self._datapath.apply, plan)
+        except BpfError as error:
+            if str(error) != self.plan_trouble:
+                self._events.add("plan.failed", reason=str(error))
+            self.plan_trouble = str(error)
+            return ()
+        changes = diff(self.plan, plan)
+        self.plan, self.plan_trouble = plan, ""
+        self._planned_drains = drained
+        for change in changes:
+            self._events.add(
+                "ring.changed", vip=change.vip, slots=str(change.slots), why=change.words
+            )
+        return changes
+
+    def _build(self, drained: frozenset[RealName]) -> Plan:
+        return build_plan(
+            self.fleet,
+            self.settings.site,
+            self.seats,
+            self.judge.standings(),
+            drained,
+            generation=self.publisher.generation,
+            tunnel_source=self.settings.tunnel_source,
+            mtu=self.settings.mtu,
+            rings=self._rings,
+        )
+
+    def _recovered(self, held: Held) -> Seats:
+        """The remembered seats, corrected by the maps."""
+        reals = {
+            real.index: FoundReal(index=real.index, epoch=real.epoch, address=real.address)
+            for real in held.reals
+            if real.address is not None
+        }
+        vips = [
+            FoundVip(
+                index=vip.index,
+                address=vip.address,
+                port=vip.port,
+                protocol=vip.protocol,
+                ring_reals=frozenset(self._datapath.ring(vip.index)),
+            )
+            for vip in held.vips
+        ]
+        return recover(self.fleet, self.settings.site, self.seats, vips, reals)
+
+    def _on_result(self, target: Target, result: CheckResult) -> None:
+        transition = self.judge.observe(
+            target, ok=result.ok, reason=result.reason, now_s=clock.unix_s()
+        )
+        if transition is None:
+            return
+        self._events.add(
+            "health.changed",
+            real=target.real,
+            check=str(target),
+            before=transition.before,
+            state=transition.after.state,
+            reason=result.reason,
+        )
+        self.wake()
+
+    def _remember(self, generation: int) -> None:
+        self.memory_file.save(
+            EdgeMemory(
+                generation=generation,
+                seats=self.seats,
+                standings=keep_standings(self.judge.believed()),
+                unwritten=self.wills.unwritten,
+            )
+        )

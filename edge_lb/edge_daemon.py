@@ -1,0 +1,163 @@
+"""The edge's daemon as a process: configuration, start, reload, stop, and undoing all of it.
+
+Owns `python -m edge_lb agent`. The order matters: everything that can be refused is refused before
+anything is changed. A stop leaves the pinned program forwarding; `undo` takes it off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from random import Random
+
+from bpf import program
+from edge_lb.agent import EdgeAgent, EdgeSettings
+from edge_lb.datapath import Datapath
+from edge_lb.edge_admin import serve_edge
+from edge_lb.gateway import Gateway
+from edge_lb.memory import MemoryFile
+from edge_lb.refusals import need_interface, need_root, translated
+from edge_lb.seats import capacity_faults
+from edge_lb.sysctls import EDGE_WANTED, Sysctls
+from gslb.fleet.config import ConfigError, Fault, load_fleet, nearest
+from gslb.fleet.host import EdgeHost, fleet_path, load_host
+from gslb.fleet.model import EdgeName, Fleet, SiteName
+from gslb.service import clock, log
+from gslb.service.admin import AdminServer
+from gslb.service.events import EventLog
+from gslb.service.follow import FleetFollower
+from gslb.service.lifecycle import ExitCode, hold_lock, live
+from gslb.service.metrics import Registry
+from gslb.service.stores import open_store
+
+ROLE = "edge"
+
+
+def load_edge(path: Path) -> tuple[EdgeHost, Fleet]:
+    """The host file and its fleet. ConfigError with every fault, also of one against the other."""
+    host = load_host(path, EdgeHost)
+    fleet = load_fleet(fleet_path(path, host.host))
+    faults = [Fault(str(path), *found) for found in _faults(host, fleet)]
+    if not faults:
+        file = str(fleet_path(path, host.host))
+        faults = [Fault(file, *found) for found in capacity_faults(fleet, SiteName(host.edge.site))]
+    if faults:
+        raise ConfigError(faults)
+    return host, fleet
+
+
+def check_edge(path: Path) -> int:
+    """Check the configuration and say so."""
+    host, fleet = load_edge(path)
+    count = len(fleet.vips_of_site(SiteName(host.edge.site)))
+    sys.stdout.write(f"{path}: good; fleet {fleet.config_hash}, {count} VIPs at this site\n")
+    return ExitCode.DONE
+
+
+def undo_edge(path: Path) -> int:
+    """Take the program off the interface, remove its pins, put the kernel's settings back."""
+    host = load_host(path, EdgeHost)
+    need_root("undoing an edge")
+    state_dir = Path(host.host.state_dir)
+    with hold_lock(state_dir, ROLE), translated():
+        unloaded = program.unload(Path(host.edge.pin_dir))
+        restored = Sysctls(state_dir).restore()
+    what = "program and pins removed" if unloaded else "no program was loaded"
+    sys.stdout.write(f"{host.host.name}: {what}, {len(restored)} kernel settings put back\n")
+    return ExitCode.DONE
+
+
+def run_edge(path: Path) -> int:
+    """Be the edge's agent until SIGTERM."""
+    host, fleet = load_edge(path)
+    log.setup(ROLE, host.host.log_level)
+    need_root("an edge")
+    need_interface(host.edge.interface, "$.edge.interface")
+    state_dir = Path(host.host.state_dir)
+    with hold_lock(state_dir, ROLE):
+        changed = Sysctls(state_dir).set(
+            {f"{host.edge.interface}/{name}": value for name, value in EDGE_WANTED.items()}
+        )
+        for setting, how in changed.items():
+            log.get().info("sysctl.changed", setting=f"net.ipv4.conf.{setting}", value=how)
+        datapath = Datapath(host.edge.interface, Path(host.edge.pin_dir))
+        with translated():
+            datapath.open()
+        try:
+            asyncio.run(_live(path, host, fleet, datapath))
+        finally:
+            datapath.close()
+    return ExitCode.DONE
+
+
+async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath) -> None:
+    state_dir = Path(host.host.state_dir)
+    events = EventLog()
+    registry = Registry()
+    store = open_store(host.store)
+    agent = EdgeAgent(
+        _settings(host),
+        fleet,
+        datapath,
+        store,
+        Gateway(host.edge.interface),
+        MemoryFile(state_dir),
+        events,
+        Random(),  # jitter only; seeded by the system, so that edges do not check in step
+    )
+    follower = FleetFollower(
+        fleet,
+        store,
+        state_path=state_dir / "fleet.json",
+        on_snapshot=lambda _: agent.wake(),
+    )
+    agent.follow(follower)
+    started_s = clock.unix_s()
+    with translated():
+        agent.start()
+
+    def reload() -> None:
+        fresh_host, fresh = load_edge(path)
+        if fresh_host != host:
+            events.add("config.needs_restart", file=str(path))
+        agent.adopt(fresh)
+
+    admin = AdminServer(Path(host.host.admin_socket), events, registry)
+    serve_edge(
+        admin, registry, host, agent, follower, datapath, events, reload, started_s=started_s
+    )
+    try:
+        await live(
+            [admin, follower, agent.checker, agent, agent.publisher],
+            reload=reload,
+        )
+    finally:
+        await store.close()
+
+
+def _settings(host: EdgeHost) -> EdgeSettings:
+    return EdgeSettings(
+        edge=host.host.name,
+        site=SiteName(host.edge.site),
+        tunnel_source=IPv4Address(host.edge.tunnel_source),
+        mtu=host.edge.mtu,
+        beat_s=host.edge.beat_s,
+        lease_s=host.edge.lease_s,
+    )
+
+
+def _faults(host: EdgeHost, fleet: Fleet) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = []
+    site = fleet.sites.get(SiteName(host.edge.site))
+    if site is None:
+        advice = nearest(host.edge.site, fleet.sites)
+        found.append(("$.edge.site", f"no site `{host.edge.site}` in the fleet", advice))
+    elif EdgeName(host.host.name) not in site.edges:
+        reason = f"`{host.host.name}` is no edge of site `{site.name}`"
+        found.append(("$.host.name", reason, nearest(host.host.name, site.edges)))
+    if ip_address(host.edge.tunnel_source).version != 4:
+        reason = f"`{host.edge.tunnel_source}` is not IPv4"
+        found.append(("$.edge.tunnel_source", reason, "tunnels are IPv4"))
+    return found

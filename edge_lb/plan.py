@@ -1,0 +1,231 @@
+"""The whole wanted content of the data plane's maps, as one value, and what a new one would change.
+
+Owns the types that `edge_lb.datapath` applies, and the rules of who gets new flows: DOWN and
+DRAINING reals and those of weight 0 hold no slot, a DRAINING one keeps its flows, SUSPECT and
+UNKNOWN serve. A VIP without a serving real gets an empty ring, so that the verdict names it. Pure.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address
+
+from edge_lb.maglev import Member, build_ring, moved
+from edge_lb.seats import Seats, seat_name
+from gslb.fleet.health import SERVING, RealState
+from gslb.fleet.model import Address, Encap, Fleet, Protocol, RealName, SiteName, VipName
+
+
+class RealForwarding(Enum):
+    """What the data plane may do with a real."""
+
+    DOWN = "down"  # nothing; its remembered flows are chosen anew
+    UP = "up"
+    DRAINING = "draining"  # its remembered flows only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedReal:
+    """One real behind one VIP; `name` is VIP/REAL, `index` and `epoch` are its seat."""
+
+    name: str
+    index: int
+    epoch: int
+    address: Address
+    encap: Encap
+    state: RealForwarding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedVip:
+    """One VIP and its ring: RING_SLOTS real indexes, 0 where there is none."""
+
+    name: str
+    index: int
+    address: Address
+    port: int
+    protocol: Protocol
+    ring: array[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything the maps shall hold. `mtu` is bytes of IP packet on the way to the reals."""
+
+    generation: int
+    vips: tuple[PlannedVip, ...]
+    reals: tuple[PlannedReal, ...]
+    tunnel_source: IPv4Address
+    mtu: int
+
+    def same_content(self, other: Plan) -> bool:
+        """Whether both leave the same maps; the generation does not matter."""
+        return (
+            self.vips == other.vips
+            and self.reals == other.reals
+            and self.tunnel_source == other.tunnel_source
+            and self.mtu == other.mtu
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VipChange:
+    """What a new plan does to one VIP: `slots` of RING_SLOTS get another real."""
+
+    vip: str
+    slots: int
+    words: str
+
+
+Changes = tuple[VipChange, ...]
+Standings = Mapping[tuple[VipName, RealName], RealState]
+
+
+class Rings:
+    """Builds rings, and remembers those of the last plan: an unchanged VIP is not built again."""
+
+    def __init__(self) -> None:
+        self._built: dict[tuple[Member, ...], array[int]] = {}
+        self._used: dict[tuple[Member, ...], array[int]] = {}
+
+    def ring(self, members: tuple[Member, ...]) -> array[int]:
+        """The ring of these members, built at most once while it is in use."""
+        ring = self._built.get(members)
+        if ring is None:
+            ring = build_ring(members)
+        self._used[members] = ring
+        return ring
+
+    def forget_unused(self) -> None:
+        """Keep what was asked for since the last call only."""
+        self._built, self._used = self._used, {}
+
+
+def build_plan(
+    fleet: Fleet,
+    site: SiteName,
+    seats: Seats,
+    standings: Standings,
+    drained: frozenset[RealName],
+    *,
+    generation: int,
+    tunnel_source: IPv4Address,
+    mtu: int,
+    rings: Rings,
+) -> Plan:
+    """The plan of one site. `seats` must hold every pair; a pair without a standing is UNKNOWN."""
+    vips: list[PlannedVip] = []
+    reals: list[PlannedReal] = []
+    for vip in fleet.vips_of_site(site):
+        members: list[Member] = []
+        for name in vip.reals:
+            real = fleet.reals[name]
+            seat = seats.reals[seat_name(vip.name, name)]
+            state = forwarding(
+                standings.get((vip.name, name), RealState.UNKNOWN), drained=name in drained
+            )
+            planned = PlannedReal(
+                name=seat_name(vip.name, name),
+                index=seat.index,
+                epoch=seat.epoch,
+                address=real.address,
+                encap=real.encap,
+                state=state,
+            )
+            reals.append(planned)
+            if state is RealForwarding.UP and real.weight > 0:
+                members.append(Member(name=name, weight=real.weight, index=seat.index))
+        vips.append(
+            PlannedVip(
+                name=vip.name,
+                index=seats.vips[vip.name],
+                address=vip.address,
+                port=vip.port,
+                protocol=vip.protocol,
+                ring=rings.ring(tuple(members)),
+            )
+        )
+    rings.forget_unused()
+    return Plan(
+        generation=generation,
+        vips=tuple(vips),
+        reals=tuple(reals),
+        tunnel_source=tunnel_source,
+        mtu=mtu,
+    )
+
+
+def forwarding(standing: RealState, *, drained: bool) -> RealForwarding:
+    """What a real may get: a dead one nothing, not even its old flows, drained or not."""
+    if standing not in SERVING:
+        return RealForwarding.DOWN
+    return RealForwarding.DRAINING if drained else RealForwarding.UP
+
+
+def left_empty(
+    fleet: Fleet,
+    site: SiteName,
+    standings: Standings,
+    drained: frozenset[RealName],
+    leaving: RealName,
+) -> tuple[VipName, ...]:
+    """The VIPs that would have no serving real if `leaving` were drained, and have one now."""
+
+    def serving(vip_name: VipName, name: RealName, gone: frozenset[RealName]) -> bool:
+        state = standings.get((vip_name, name), RealState.UNKNOWN)
+        up = forwarding(state, drained=name in gone) is RealForwarding.UP
+        return up and fleet.reals[name].weight > 0
+
+    return tuple(
+        vip.name
+        for vip in fleet.vips_of_site(site)
+        if leaving in vip.reals
+        and any(serving(vip.name, name, drained) for name in vip.reals)
+        and not any(serving(vip.name, name, drained | {leaving}) for name in vip.reals)
+    )
+
+
+def diff(old: Plan | None, new: Plan) -> Changes:
+    """What `new` changes for new flows and for reals, a VIP at a time, in words for a person."""
+    before = {vip.name: vip for vip in old.vips} if old is not None else {}
+    old_reals = _reals_by_vip(old) if old is not None else {}
+    new_reals = _reals_by_vip(new)
+    changes: list[VipChange] = []
+    for vip in new.vips:
+        known = before.pop(vip.name, None)
+        slots = moved(known.ring, vip.ring) if known is not None else len(vip.ring)
+        words = _words(old_reals.get(vip.name, {}), new_reals.get(vip.name, {}))
+        if known is None:
+            words = f"added; {words}" if words else "added"
+        if slots or words:
+            changes.append(VipChange(vip=vip.name, slots=slots, words=words or "weights changed"))
+    changes += [
+        VipChange(vip=name, slots=len(gone.ring), words="removed") for name, gone in before.items()
+    ]
+    return tuple(changes)
+
+
+def _reals_by_vip(plan: Plan) -> dict[str, dict[str, PlannedReal]]:
+    by_vip: dict[str, dict[str, PlannedReal]] = {}
+    for real in plan.reals:
+        vip, _, name = real.name.partition("/")
+        by_vip.setdefault(vip, {})[name] = real
+    return by_vip
+
+
+def _words(old: Mapping[str, PlannedReal], new: Mapping[str, PlannedReal]) -> str:
+    """Like `web1 up -> down, web4 added as up, web2 removed`."""
+    said: list[str] = []
+    for name, real in new.items():
+        known = old.get(name)
+        if known is None:
+            said.append(f"{name} added as {real.state.value}")
+        elif known.state is not real.state:
+            said.append(f"{name} {known.state.value} -> {real.state.value}")
+        elif (known.address, known.encap) != (real.address, real.encap):
+            said.append(f"{name} moved to {real.address} by {real.encap}")
+    said += [f"{name} removed" for name in old if name not in new]
+    return ", ".join(said)

@@ -1,0 +1,254 @@
+"""The daemon on a real server: its VIPs as addresses, silence about them, and the tunnel's end.
+
+Owns `python -m edge_lb real`. A stop leaves everything working, so that a restart drops no
+connection; `undo` removes the addresses, the kernel settings, the program and its pins, and nothing
+that was there before. It needs no store: fleet.toml says which VIPs name this real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from edge_lb.binding import Binding, silence, vips_of_real
+from edge_lb.edge_views import distribution_version
+from edge_lb.refusals import need_interface, need_root, translated
+from edge_lb.sysctls import Sysctls
+from edge_lb.unwrap import Unwrapper
+from gslb.fleet import views
+from gslb.fleet.config import ConfigError, Fault, load_fleet, nearest
+from gslb.fleet.host import RealHost, fleet_path, load_host
+from gslb.fleet.model import Address, Encap, Fleet, Real, RealName
+from gslb.service import clock, log
+from gslb.service.admin import AdminRefusal, AdminServer
+from gslb.service.events import EventLog
+from gslb.service.lifecycle import ExitCode, Refused, hold_lock, live
+from gslb.service.metrics import Registry, Sample
+
+ROLE = "real"
+LOOK_S = 5.0  # how soon an address that someone removed is bound again
+
+
+def load_real(path: Path) -> tuple[RealHost, Fleet]:
+    """The host file and its fleet. ConfigError if the fleet does not know this real."""
+    host = load_host(path, RealHost)
+    fleet = load_fleet(fleet_path(path, host.host))
+    if RealName(host.real.name) not in fleet.reals:
+        advice = nearest(host.real.name, fleet.reals)
+        fault = Fault(str(path), "$.real.name", f"no real `{host.real.name}` in the fleet", advice)
+        raise ConfigError([fault])
+    return host, fleet
+
+
+def check_real(path: Path) -> int:
+    """Check the configuration and say so."""
+    host, fleet = load_real(path)
+    count = len(vips_of_real(fleet, RealName(host.real.name)))
+    sys.stdout.write(f"{path}: good; fleet {fleet.config_hash}, {count} VIP addresses here\n")
+    return ExitCode.DONE
+
+
+def undo_real(path: Path) -> int:
+    """Remove everything that a start of this daemon made."""
+    host = load_host(path, RealHost)
+    need_root("undoing a real")
+    state_dir = Path(host.host.state_dir)
+    with hold_lock(state_dir, ROLE), translated():
+        removed = Binding(host.real.vip_interface, state_dir).undo()
+        unloaded = Unwrapper(host.real.interface, Path(host.real.pin_dir)).unload()
+        restored = Sysctls(state_dir).restore()
+    what = "program and pins removed" if unloaded else "no program was loaded"
+    sys.stdout.write(
+        f"{host.real.name}: {len(removed)} VIP addresses removed, {what}, "
+        f"{len(restored)} kernel settings put back\n"
+    )
+    return ExitCode.DONE
+
+
+def run_real(path: Path) -> int:
+    """Be the real's agent until SIGTERM."""
+    host, fleet = load_real(path)
+    log.setup(ROLE, host.host.log_level)
+    need_root("a real's agent")
+    need_interface(host.real.interface, "$.real.interface")
+    need_interface(host.real.vip_interface, "$.real.vip_interface")
+    with hold_lock(Path(host.host.state_dir), ROLE):
+        agent = RealAgent(path, host, fleet)
+        try:
+            agent.start()
+            asyncio.run(_live(host, agent))
+        finally:
+            agent.close()
+    return ExitCode.DONE
+
+
+class RealAgent:
+    """Keeps one real ready for its VIPs; a Part. `start` before `run`."""
+
+    def __init__(self, path: Path, host: RealHost, fleet: Fleet) -> None:
+        state_dir = Path(host.host.state_dir)
+        self.host = host
+        self.fleet = fleet
+        self.events = EventLog()
+        self.adopted_at_s = clock.unix_s()
+        self.trouble = ""
+        self.unwrapper = Unwrapper(host.real.interface, Path(host.real.pin_dir))
+        self._path = path
+        self._started_s = clock.unix_s()
+        self._sysctls = Sysctls(state_dir)
+        self._binding = Binding(host.real.vip_interface, state_dir)
+        self._wake = asyncio.Event()
+        self._settling = asyncio.Lock()
+
+    @property
+    def real(self) -> Real:
+        """This real, as the fleet knows it."""
+        return self.fleet.reals[RealName(self.host.real.name)]
+
+    def start(self) -> None:
+        """Silence first: an address that is bound before would be told by ARP. Raises Refused."""
+        for setting, how in self._sysctls.set(silence(self.host.real.interface)).items():
+            log.get().info("sysctl.changed", setting=f"net.ipv4.conf.{setting}", value=how)
+        vips = vips_of_real(self.fleet, self.real.name)
+        self._binding.bind(vips)
+        self._attach(vips)
+        self.events.add("real.started", real=self.real.name, vips=str(len(vips)))
+
+    async def run(self) -> None:
+        """Settle after a reload, and look now and then whether all is still so; until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Make it so; a failure is told, kept in mind and tried again."""
+        async with self._settling:
+            vips = vips_of_real(self.fleet, self.real.name)
+            try:
+                # In a thread of its own: netlink's library runs an event loop of its own.
+                change = await asyncio.to_thread(self._binding.bind, vips)
+                self._attach(vips)
+            except (Refused, OSError) as error:
+                if not self.trouble:
+                    self.events.add("binding.failed", reason=str(error))
+                self.trouble = str(error)
+                return
+            self.trouble = ""
+            for address in change.added:
+                self.events.add("vip.bound", address=str(address))
+            for address in change.removed:
+                self.events.add("vip.unbound", address=str(address))
+
+    def reload(self) -> None:
+        """Read fleet.toml again, for `settle`; ConfigError leaves everything as it runs."""
+        host, fleet = load_real(self._path)
+        if host != self.host:
+            self.events.add("config.needs_restart", file=str(self._path))
+        self.fleet = fleet
+        self.adopted_at_s = clock.unix_s()
+        self.events.add("config.reloaded", config_hash=fleet.config_hash)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Give back descriptors; the real goes on serving."""
+        self.unwrapper.close()
+
+    async def show_status(self, _params: Mapping[str, str]) -> views.Status:
+        """GET /status"""
+        trouble = (self.trouble,) if self.trouble else ()
+        return views.Status(
+            role=ROLE,
+            host=self.host.host.name,
+            site=self.real.site,
+            version=distribution_version(),
+            generation=0,
+            config_hash=self.fleet.config_hash,
+            config_at_s=self.adopted_at_s,
+            store="not used",
+            uptime_s=round(clock.unix_s() - self._started_s, 1),
+            well=not trouble,
+            trouble=trouble,
+            vips=tuple(self._vip_rows()),
+            counters=self._counters(),
+            datapath=self._datapath_words(),
+        )
+
+    async def show_vips(self, _params: Mapping[str, str]) -> views.VipList:
+        """GET /vips: those that are bound here."""
+        return views.VipList(vips=tuple(self._vip_rows()), generation=0)
+
+    async def show_drops(self, _params: Mapping[str, str]) -> views.Drops:
+        """GET /drops: every verdict of the tunnel's end."""
+        return views.Drops(counters=self._counters(), unit="packets")
+
+    async def change_reload(self, _params: Mapping[str, str]) -> views.Done:
+        """POST /reload"""
+        self.reload()
+        await self.settle()
+        if self.trouble:
+            raise AdminRefusal(ExitCode.FAILED, self.trouble)
+        vips = vips_of_real(self.fleet, self.real.name)
+        text = f"config {self.fleet.config_hash}: {len(vips)} VIP addresses bound"
+        return views.Done(message=text)
+
+    def samples(self) -> Iterator[Sample]:
+        """Packets by verdict, for the metrics."""
+        for name, counter in self.unwrapper.verdicts().items():
+            yield {"verdict": name}, counter.packets
+
+    def _attach(self, vips: Sequence[Address]) -> None:
+        """The program and its maps, or none of it where edges deliver by MAC address."""
+        with translated():
+            if self.real.encap is Encap.GUE:
+                if not self.unwrapper.is_open:
+                    self.unwrapper.open()
+                self.unwrapper.apply([self.real.address], vips)
+            elif self.unwrapper.unload():
+                self.events.add("tunnel.removed", real=self.real.name)
+
+    def _vip_rows(self) -> Iterator[views.VipRow]:
+        for vip in self.fleet.vips.values():
+            if self.real.name in vip.reals:
+                yield views.VipRow(
+                    name=vip.name,
+                    site=vip.site,
+                    address=str(vip.address),
+                    port=vip.port,
+                    protocol=vip.protocol,
+                    state="BOUND",
+                    eligible=not self.trouble,
+                    reals_up=1,
+                    reals_total=1,
+                    packets_per_s=0.0,
+                    reason=f"bound on {self.host.real.vip_interface}",
+                )
+
+    def _counters(self) -> tuple[views.CounterRow, ...]:
+        return tuple(
+            views.CounterRow(name=name, packets=counter.packets, bytes=counter.bytes)
+            for name, counter in self.unwrapper.verdicts().items()
+        )
+
+    def _datapath_words(self) -> str:
+        if self.unwrapper.is_open:
+            return f"unwraps GUE on {self.host.real.interface}, xdp native"
+        return "l2: nothing to unwrap"
+
+
+async def _live(host: RealHost, agent: RealAgent) -> None:
+    registry = Registry()
+    registry.register(
+        "real_verdict_packets", "packets by how they left the program", "counter", agent.samples
+    )
+    admin = AdminServer(Path(host.host.admin_socket), agent.events, registry)
+    admin.show("/status", agent.show_status)
+    admin.show("/vips", agent.show_vips)
+    admin.show("/drops", agent.show_drops)
+    admin.change("/reload", agent.change_reload)
+    await live([admin, agent], reload=agent.reload)

@@ -1,0 +1,69 @@
+"""Kernel settings that a daemon needs: set, with the values found before kept, so they can go back.
+
+Owns /proc/sys below net/ipv4/conf in the daemon's network namespace, and the file of values found.
+Used by the edge's and the real's agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from gslb.service.lifecycle import ExitCode, Refused
+
+CONF = Path("/proc/sys/net/ipv4/conf")
+FILE = "sysctls.json"
+
+EDGE_WANTED = {"forwarding": "1", "rp_filter": "2"}
+"""bpf_fib_lookup forwards only where the kernel would; clients' paths need not be symmetric."""
+
+
+class Sysctls:
+    """Settings of interfaces, keyed INTERFACE/NAME; `all` is an interface here."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / FILE
+
+    def set(self, wanted: Mapping[str, str]) -> dict[str, str]:
+        """Set what differs; returns what was changed, as `old -> new`. Refused where not allowed.
+
+        The first value ever found is kept until `restore`, over any number of starts.
+        """
+        found = self._found()
+        changed: dict[str, str] = {}
+        for key, value in wanted.items():
+            path = CONF / key
+            try:
+                now = path.read_text().strip()
+                found.setdefault(key, now)
+                if now != value:
+                    self._keep(found)
+                    path.write_text(value)
+                    changed[key] = f"{now} -> {value}"
+            except OSError as error:
+                text = f"{path}: {error.strerror}; run as root, with /proc/sys writable"
+                raise Refused(ExitCode.NOT_ROOT, text) from None
+        return changed
+
+    def restore(self) -> dict[str, str]:
+        """Put back every value found before us; an interface that is gone is passed over."""
+        found = self._found()
+        for key, value in found.items():
+            with suppress(FileNotFoundError):
+                (CONF / key).write_text(value)
+        self._path.unlink(missing_ok=True)
+        return found
+
+    def _found(self) -> dict[str, str]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+        except (FileNotFoundError, msgspec.DecodeError):
+            return {}
+
+    def _keep(self, found: Mapping[str, str]) -> None:
+        draft = self._path.with_suffix(".draft")
+        draft.write_bytes(msgspec.json.encode(dict(found)))
+        draft.replace(self._path)

@@ -1,0 +1,77 @@
+"""The real's end of the tunnel: real.bpf.c on its interface, and what its maps hold.
+
+Owns loading, attaching and filling that program; pins keep it working while the agent is away.
+Called by `edge_lb.real_agent`. Raises the errors of `bpf.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bpf import program
+from bpf.maps import Counter, Map
+from edge_lb.datapath import GUE_PORT
+from edge_lb.flow import address_octets
+from gslb.fleet.model import Address
+
+
+class Unwrapper:
+    """The program of one interface. `close` leaves it working, `unload` takes it off."""
+
+    def __init__(self, interface: str, pin_dir: Path) -> None:
+        self._interface = interface
+        self._pin_dir = pin_dir
+        self._program: program.Program | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the program is loaded by this process."""
+        return self._program is not None
+
+    def open(self) -> bool:
+        """Load and attach; True when the pins of an earlier start were taken over."""
+        self._program = program.Program.load("real", pin_dir=self._pin_dir)
+        return self._program.attach(self._interface, self._pin_dir)
+
+    def apply(self, tunnels: Iterable[Address], vips: Iterable[Address]) -> None:
+        """Unwrap what edges send to `tunnels` for `vips`, and drop by name what is for others."""
+        maps = self._maps()
+        settings = maps["settings"]
+        settings.put_at(0, settings.shape.value.pack(gue_port=GUE_PORT))
+        _fill(maps["bound_vips"], vips)
+        _fill(maps["tunnels"], tunnels)
+
+    def verdicts(self) -> dict[str, Counter]:
+        """Every verdict by name, those at zero too; empty while no program is loaded."""
+        if self._program is None:
+            return {}
+        counters = self._program.maps["verdicts"]
+        names = self._program.verdict_names()
+        return {name: counters.total(index) for index, name in enumerate(names)}
+
+    def close(self) -> None:
+        """Give back the descriptors; packets go on."""
+        if self._program is not None:
+            self._program.close()
+            self._program = None
+
+    def unload(self) -> bool:
+        """Detach and remove every pin; tells whether there was any."""
+        self.close()
+        return program.unload(self._pin_dir)
+
+    def _maps(self) -> dict[str, Map]:
+        if self._program is None:
+            raise RuntimeError("the program is not open")
+        return self._program.maps
+
+
+def _fill(held: Map, wanted: Iterable[Address]) -> None:
+    """Make a set of addresses hold exactly these; additions first."""
+    keys = {address_octets(address) for address in wanted}
+    for key in keys:
+        held.put(key, held.shape.value.scalar(1))
+    for key in tuple(held.keys()):
+        if key not in keys:
+            held.delete(key)
