@@ -264,6 +264,15 @@ def pack_rdata(rdata: dnslib.RD) -> bytes:
     return bytes(buffer.data)
 
 
+def rdata_text(rtype: int, rdata: bytes) -> str:
+    """Record data as people write it, or as RFC 3597 bytes where dnslib has no words for it."""
+    try:
+        shape = dnslib.RDMAP.get(dnslib.QTYPE[rtype], dnslib.RD)
+        return str(shape.parse(dnslib.DNSBuffer(rdata), len(rdata)).toZone())
+    except _UNREADABLE:
+        return f"\\# {len(rdata)} {rdata.hex()}"
+
+
 def _unescape(text: str) -> bytes:
     def plain(match: re.Match[bytes]) -> bytes:
         body = match.group(1)
