@@ -39,7 +39,7 @@ class Workbench:
     def __init__(self) -> None:
         self._old_network = -1
         self._old_cpus: set[int] = set()
-        self._attached: list[int] = []
+        self._attached: dict[str, int] = {}
         self.cpu = min(os.sched_getaffinity(0))
         self.in_ifindex = 0
         self.out_ifindex = 0
@@ -63,8 +63,14 @@ class Workbench:
     ) -> None:
         self._leave()
 
+    def release(self, interface: str) -> None:
+        """Takes the quiet program off `interface`, so that another can be attached."""
+        link = self._attached.pop(interface, None)
+        if link is not None:
+            os.close(link)
+
     def _leave(self) -> None:
-        for link in self._attached:
+        for link in self._attached.values():
             os.close(link)
         self._attached.clear()
         os.sched_setaffinity(0, self._old_cpus)
@@ -92,4 +98,5 @@ class Workbench:
             setting.write_text(forwards, encoding="ascii")
         # A test run may name an interface only when its driver has an XDP queue, so attach one.
         with Program.load("pass") as quiet:
-            self._attached = [quiet.attach_for_process(name) for name in ("in0", "out0")]
+            for name in ("in0", "out0"):
+                self._attached[name] = quiet.attach_for_process(name)

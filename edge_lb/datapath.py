@@ -88,6 +88,7 @@ class Datapath:
         self._flows_per_cpu = flows_per_cpu
         self._udp_flow_age_ns = int(udp_flow_age_s * 1e9)
         self._program: program.Program | None = None
+        self._rings: dict[int, array[int]] = {}  # as last written or read
 
     @property
     def program(self) -> program.Program:
@@ -124,6 +125,7 @@ class Datapath:
         """Gives back every descriptor. Pins stay, so packets keep flowing."""
         self.program.close()
         self._program = None
+        self._rings.clear()
 
     def unload(self) -> None:
         """Detaches and removes all pins: packets meet the plain stack from here on."""
@@ -257,11 +259,15 @@ class Datapath:
         reals.put_at(real.index, new)
 
     def _write_ring(self, vip: PlannedVip) -> None:
-        if self.ring(vip.index) == vip.ring:
+        if vip.index not in self._rings:  # an earlier start's; later ones are known
+            self._rings[vip.index] = self.ring(vip.index)
+        if self._rings[vip.index] == vip.ring:
             return
+        self._rings.pop(vip.index)
         with self.program.new_inner("rings") as ring:
             ring.fill(vip.ring.tobytes())
             self.program.maps["rings"].set_inner(vip.index, ring)
+        self._rings[vip.index] = vip.ring
 
     def _write_vip(self, vip: PlannedVip) -> None:
         vips, addresses = self.program.maps["vips"], self.program.maps["vip_addresses"]
@@ -288,6 +294,7 @@ class Datapath:
                 maps["vips"].delete(key)
             if vip.index not in kept_indexes:
                 maps["rings"].delete_at(vip.index)
+                self._rings.pop(vip.index, None)
                 maps["vip_counters"].put_at(vip.index, bytes(maps["vip_counters"].shape.value.size))
         addresses = {address_octets(vip.address) for vip in plan.vips}
         for octets in tuple(maps["vip_addresses"].keys()):

@@ -27,7 +27,7 @@ def build_ring(members: Sequence[Member]) -> "array[int]":
 
     Members take turns in order of name; at its turn a member takes the next free slot of its own
     permutation. A member of the largest weight has a turn in every round, the others in proportion.
-    About RING_SLOTS * ln(RING_SLOTS) steps. ValueError for a name twice, a negative weight, index 0.
+    About RING_SLOTS * ln(RING_SLOTS) steps. ValueError: a name twice, a negative weight, index 0.
     """
     _check(members)
     ring = array("I", bytes(4 * RING_SLOTS))
