@@ -27,7 +27,8 @@ Handler = Callable[[Scope, Exchange], Awaitable[None]]
 
 # granian ships no true types for its embedding; everything of it is used in this file alone.
 _native: Any = _granian
-_glue: Any = _futures
+_new_scheduler: Any = _futures._new_cbscheduler  # noqa: SLF001
+_watched: Any = _futures._future_watcher_wrapper  # noqa: SLF001
 
 CALLER_GONE: tuple[type[Exception], ...] = (_native.RSGIProtocolClosed, _native.RSGIProtocolError)
 """What an exchange raises once its caller has left."""
@@ -82,9 +83,7 @@ class Front:
             ssl_crl=[],
             metrics=(None, None),
         )
-        scheduler = _glue._new_cbscheduler(
-            loop, _glue._future_watcher_wrapper(self._handler), impl_asyncio=True
-        )
+        scheduler = _new_scheduler(loop, _watched(self._handler), impl_asyncio=True)
         worker.serve_mtr(scheduler, loop, self._signal)
 
     async def drain(self) -> None:
