@@ -25,6 +25,8 @@ RUN_DIR = Path("/run/waypost")
 ROLES = ("edge", "dns", "https", "real")
 REPLY_MAX_BYTES = 16 * 1024 * 1024  # a fleet of 10,000 reals is about 3 MB
 
+_BROKE_OFF = "the daemon broke off; see its log"
+
 V = TypeVar("V", bound=msgspec.Struct)
 
 
@@ -144,7 +146,9 @@ def _why(error: Exception) -> str:
             return "nobody listens there; the daemon has died, start it again"
         case PermissionError():
             return "permission denied; run this as the daemon's user or as root"
+        case BrokenPipeError() | ConnectionResetError():
+            return _BROKE_OFF
         case OSError(strerror=str(text)) if text:
             return f"{text.lower()}; is this a Waypost admin socket?"
         case _:
-            return "the daemon broke off; see its log"
+            return _BROKE_OFF

@@ -46,19 +46,21 @@ def run_daemon(role: str, config: Path, *flags: str) -> NoReturn:
     os.execve(argv[0], argv, python_environment())
 
 
-def config_option(*, required: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`--config FILE`"""
+def config_option(
+    role: str, *, required: bool = True
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`--config FILE`, the small file of a role."""
     return click.option(
         "--config",
         type=click.Path(path_type=Path),
         required=required,
         metavar="FILE",
-        help="This host's small file, like configs/edge.toml.",
+        help=f"This host's small file, like configs/{role}.toml.",
     )
 
 
 @click.command()
-@config_option(required=True)
+@config_option("dns")
 @click.option("--check", is_flag=True, help="Check the configuration and end.")
 def dns(*, config: Path, check: bool) -> None:
     """Run the DNS daemon.
@@ -69,7 +71,7 @@ def dns(*, config: Path, check: bool) -> None:
 
 
 @click.command()
-@config_option(required=True)
+@config_option("https")
 @click.option("--check", is_flag=True, help="Check the configuration and end.")
 def https(*, config: Path, check: bool) -> None:
     """Run the HTTPS-DNS daemon.
@@ -80,7 +82,7 @@ def https(*, config: Path, check: bool) -> None:
 
 
 @click.command()
-@config_option(required=True)
+@config_option("edge")
 @click.option("--check", is_flag=True, help="Check the configuration and end.")
 @click.option("--undo", is_flag=True, help="Take program and pins off this host again.")
 def edge(*, config: Path, check: bool, undo: bool) -> None:

@@ -6,9 +6,7 @@ in files by their noun; this file names them.
 
 from __future__ import annotations
 
-import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +21,7 @@ from ops.cli.drops import drops
 from ops.cli.events import events
 from ops.cli.flow import flow
 from ops.cli.real import real
-from ops.cli.seat import Seat, shared_options
+from ops.cli.seat import Seat, global_options
 from ops.cli.shell import completion, version
 from ops.cli.status import status
 from ops.cli.vip import vip
@@ -47,13 +45,16 @@ class Tree(click.Group):
 @click.group(
     cls=Tree, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@shared_options
+@global_options
 def cli() -> None:
     """Waypost: which VIP should a client use, and which real should its packets reach?
 
-    Every show command takes --json. Exit codes: 0 done, 1 failed, 2 wrong use, 3 unhealthy,
-    4 no daemon answers, 5 configuration refused, 6 refused for safety (--force would do it),
-    7 not supported here, 130 interrupted.
+    The options below may stand before a command or after it.
+
+    Exit codes: 0 done, 1 failed, 2 wrong use, 3 unhealthy, 4 no daemon answers, 5 configuration
+    refused, 6 refused for safety (--force would do it), 7 not supported here, 8 port taken,
+    9 not root, 10 already running, 11 no libbpf, 12 no BPF file system, 13 kernel too old,
+    14 interface, 130 interrupted.
     """
 
 
@@ -87,12 +88,6 @@ def run(arguments: Sequence[str], seat: Seat | None = None) -> int:
         return error.exit_code
     except click.Abort:
         return ExitCode.INTERRUPTED
-    except OSError as error:
-        if error.errno != errno.EPIPE:
-            raise
-        # The reader, like `head`, has seen enough; nothing may be flushed to it at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
     return int(code) if isinstance(code, int) else ExitCode.DONE
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from gslb.fleet.config import nearest
 from gslb.fleet.views import Done, RealList, RealRow
+from gslb.service.lifecycle import ExitCode, Refused
 from ops.cli import tables
 from ops.cli.complete import complete_real, complete_vip
 from ops.cli.daemons import config_option, run_daemon
@@ -17,7 +19,7 @@ from ops.cli.tables import Style
 
 
 @click.group(invoke_without_command=True)
-@config_option(required=False)
+@config_option("real", required=False)
 @click.option("--check", is_flag=True, help="Check the configuration and end.")
 @click.option("--undo", is_flag=True, help="Take VIPs, settings and program off this host again.")
 @shared_options
@@ -49,6 +51,9 @@ def list_reals(*, vip: str | None) -> None:
         here.show(reply, lambda view: draw_reals(view.reals, here.now_s(), here.style))
         return
     wanted = tuple(row for row in reply.view.reals if row.vip == vip)
+    if not wanted:
+        advice = nearest(vip, {row.vip for row in reply.view.reals})
+        raise Refused(ExitCode.FAILED, f"no VIP `{vip}` with reals here ({advice})")
     if here.json:
         here.say_json(msgspec.structs.replace(reply.view, reals=wanted))
     else:

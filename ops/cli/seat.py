@@ -94,54 +94,67 @@ def _update(field: str) -> Callable[[click.Context, click.Parameter, Any], None]
     return put
 
 
-_OPTIONS = (
-    click.option(
-        "--socket",
-        envvar="WAYPOST_SOCKET",
-        type=click.Path(path_type=Path),
-        expose_value=False,
-        callback=_update("socket"),
-        metavar="PATH",
-        help="A daemon's admin socket. Else the first of "
-        f"{RUN_DIR}/{{{','.join(ROLES)}}}.sock that exists. Also WAYPOST_SOCKET.",
-    ),
-    click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        expose_value=False,
-        callback=_update("json"),
-        help="Print the view as JSON, as the daemon sent it.",
-    ),
-    click.option(
-        "--color",
-        type=click.Choice(["auto", "always", "never"]),
-        expose_value=False,
-        callback=_update("color"),
-        help="Color states. Default: on a terminal only.",
-    ),
-    click.option(
-        "--timeout",
-        type=click.FloatRange(min=0.01),
-        expose_value=False,
-        callback=_update("timeout_s"),
-        metavar="SECONDS",
-        help="How long to wait for the daemon. Default: 5.",
-    ),
-    click.option(
-        "--no-header",
-        "no_header",
-        flag_value=False,
-        default=None,
-        expose_value=False,
-        callback=_update("heads"),
-        help="Leave out the heads of tables.",
-    ),
-)
+def _options(*, hidden: bool) -> tuple[Callable[[Callable[P, R]], Callable[P, R]], ...]:
+    return (
+        click.option(
+            "--socket",
+            envvar="WAYPOST_SOCKET",
+            type=click.Path(path_type=Path),
+            hidden=hidden,
+            expose_value=False,
+            callback=_update("socket"),
+            metavar="PATH",
+            help="A daemon's admin socket. Else the first of "
+            f"{RUN_DIR}/{{{','.join(ROLES)}}}.sock that exists. Also WAYPOST_SOCKET.",
+        ),
+        click.option(
+            "--json",
+            "as_json",
+            is_flag=True,
+            hidden=hidden,
+            expose_value=False,
+            callback=_update("json"),
+            help="Print the view as JSON, as the daemon sent it.",
+        ),
+        click.option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            hidden=hidden,
+            expose_value=False,
+            callback=_update("color"),
+            help="Color states. Default: on a terminal only.",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0.01),
+            hidden=hidden,
+            expose_value=False,
+            callback=_update("timeout_s"),
+            metavar="SECONDS",
+            help="How long to wait for the daemon. Default: 5.",
+        ),
+        click.option(
+            "--no-header",
+            "no_header",
+            flag_value=False,
+            default=None,
+            hidden=hidden,
+            expose_value=False,
+            callback=_update("heads"),
+            help="Leave out the heads of tables.",
+        ),
+    )
+
+
+def global_options(function: Callable[P, R]) -> Callable[P, R]:
+    """The global options at the root, where help shows them."""
+    for option in reversed(_options(hidden=False)):
+        function = option(function)
+    return function
 
 
 def shared_options(function: Callable[P, R]) -> Callable[P, R]:
-    """The global options, so that they may stand after a command as well as before it."""
-    for option in reversed(_OPTIONS):
+    """The global options once more, so that they may stand after a command as well."""
+    for option in reversed(_options(hidden=True)):
         function = option(function)
     return function

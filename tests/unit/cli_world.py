@@ -1,0 +1,301 @@
+"""Two daemons' admin sockets with recorded views, for the command line to be tried against.
+
+Owned by the tests of `ops.cli`. The sockets are those of `gslb.service.admin`, so that both ends of
+the wire are the true ones; only what the daemons say is written down here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import shlex
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gslb.fleet import views
+from gslb.service.admin import AdminRefusal, AdminServer
+from gslb.service.events import EventLog
+from gslb.service.lifecycle import ExitCode, guarded
+from gslb.service.metrics import Registry
+from ops.cli.main import run
+from ops.cli.seat import Seat
+
+NOW_S = 1_800_000_000.0
+PATIENCE_S = 10.0
+
+VIPS = (
+    views.VipRow(
+        name="web-fra-a",
+        site="fra",
+        address="192.0.2.10",
+        port=443,
+        protocol="tcp",
+        state="UP",
+        eligible=True,
+        reals_up=3,
+        reals_total=3,
+        packets_per_s=412_880.4,
+        reason="2 of 2 edges serve it",
+    ),
+    views.VipRow(
+        name="api-fra",
+        site="fra",
+        address="2001:db8::11",
+        port=443,
+        protocol="tcp",
+        state="DEGRADED",
+        eligible=True,
+        reals_up=1,
+        reals_total=2,
+        packets_per_s=0.0,
+        reason="2 of 2 edges serve it, not all reals up",
+    ),
+    views.VipRow(
+        name="dns-fra",
+        site="fra",
+        address="192.0.2.53",
+        port=0,
+        protocol="udp",
+        state="DOWN",
+        eligible=False,
+        reals_up=0,
+        reals_total=2,
+        packets_per_s=-1.0,
+        reason="2 of 2 edges see DOWN",
+    ),
+)
+
+
+def _real(name: str, vip: str, state: str, reason: str, *, slots: int) -> views.RealRow:
+    return views.RealRow(
+        name=name,
+        vip=vip,
+        site="fra",
+        address=f"10.1.20.{11 + int(name[-1])}",
+        weight=100,
+        encap="gue",
+        state=state,
+        since_s=NOW_S - 250.0,
+        slots=slots,
+        packets=1_234_567,
+        reason=reason,
+        edge="fra-edge1",
+    )
+
+
+REALS = (
+    _real("fra-web1", "web-fra-a", "UP", "status 200", slots=32_769),
+    _real("fra-web2", "web-fra-a", "DRAINING", "drained by anna: kernel upgrade", slots=0),
+    _real("fra-web3", "api-fra", "DOWN", "connect timeout 1.0 s", slots=-1),
+)
+
+STATUS = views.Status(
+    role="edge",
+    host="fra-edge1",
+    site="fra",
+    version="0.1.0",
+    generation=4182,
+    config_hash="9f3c1a00beef",
+    config_at_s=NOW_S - 7200.0,
+    store="ok",
+    uptime_s=6 * 86400.0 + 5.0,
+    well=True,
+    trouble=(),
+    vips=VIPS,
+    sites=(
+        views.SiteRow(name="fra", vips_eligible=2, vips_total=3, edges_fresh=2, edges_total=2),
+        views.SiteRow(name="sin", vips_eligible=0, vips_total=4, edges_fresh=0, edges_total=2),
+    ),
+    counters=(
+        views.CounterRow(name="FORWARDED_NEW", packets=98_765_432, bytes=6_320_987_648),
+        views.CounterRow(name="DROPPED_SHORT", packets=0, bytes=0),
+    ),
+    datapath="xdp native on eth0",
+)
+
+UNWELL = views.Status(
+    role="dns",
+    host="ns1",
+    site="",
+    version="0.1.0",
+    generation=4181,
+    config_hash="9f3c1a00beef",
+    config_at_s=NOW_S - 59.0,
+    store="192.0.2.250:6379: no answer within 1 s",
+    uptime_s=61.0,
+    well=False,
+    trouble=("the store is lost since 12 s", "vip dns-fra is DOWN"),
+    vips=(),
+)
+
+DROPS = views.Drops(
+    counters=(
+        views.CounterRow(name="FORWARDED_REMEMBERED", packets=98_765_432, bytes=6_320_987_648),
+        views.CounterRow(name="PASSED_NOT_VIP", packets=17, bytes=1_020),
+        views.CounterRow(name="DROPPED_SHORT", packets=0, bytes=0),
+    ),
+    unit="packets",
+)
+
+EXPLANATION = views.Explanation(
+    name="www.example.com.",
+    type="A",
+    client="203.0.113.7",
+    pool="web",
+    policy="nearest",
+    ttl_s=30,
+    scope="203.0.113.0/24",
+    rcode="NOERROR",
+    generation=4182,
+    candidates=(
+        views.CandidateRow(
+            vip="web-fra-a",
+            site="fra",
+            address="192.0.2.10",
+            state="UP",
+            distance_km=310.2,
+            chosen=True,
+            reason="nearest site that serves",
+        ),
+        views.CandidateRow(
+            vip="web-sin-a",
+            site="sin",
+            address="203.0.113.10",
+            state="UP",
+            distance_km=-1.0,
+            chosen=False,
+            reason="farther",
+        ),
+    ),
+    answers=("192.0.2.10",),
+    reasons=("the client's network is known to be near fra",),
+)
+
+FLOW = views.FlowWhere(
+    client="203.0.113.7:40000",
+    vip="web-fra-a",
+    slot=41_234,
+    ring_real="fra-web1",
+    remembered_real="",
+    real="fra-web1",
+    reason="not remembered: the ring decides",
+)
+
+DATAPATH = views.DatapathView(
+    interface="eth0",
+    mode="native",
+    program_tag="3b185187f1855c4c",
+    loaded_at_s=NOW_S - 90_000.0,
+    pin_dir="/sys/fs/bpf/waypost/edge",
+    maps=(
+        views.DatapathMap(name="vips", kind="hash", entries_max=512, bytes=16_384),
+        views.DatapathMap(name="verdicts", kind="percpu_array", entries_max=28, bytes=896),
+    ),
+)
+
+
+async def _drain(params: Mapping[str, str]) -> views.Done:
+    known = {real.name for real in REALS}
+    if params["name"] not in known:
+        raise AdminRefusal(ExitCode.USAGE, f"no real `{params['name']}`")
+    if params["name"] == "fra-web1" and not params["force"]:
+        text = "web-fra-a would lose its last serving real; --force does it all the same"
+        raise AdminRefusal(ExitCode.UNSAFE, text)
+    return views.Done(message=f"{params['name']} drained by {params['by']}: {params['reason']}")
+
+
+async def _undrain(params: Mapping[str, str]) -> views.Done:
+    return views.Done(message=f"{params['name']} takes new flows again")
+
+
+async def _broken(_params: Mapping[str, str]) -> views.Done:
+    raise RuntimeError("a fault of the daemon's own")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one command line did."""
+
+    code: int
+    out: str
+    err: str
+
+
+class World:
+    """A run directory with daemons in it, and the command line in front of them."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.edge_events = EventLog()
+
+    async def waypost(self, line: str) -> Outcome:
+        """Run `waypost LINE` beside the daemons' event loop."""
+        return await asyncio.to_thread(self.waypost_now, line)
+
+    def waypost_now(self, line: str) -> Outcome:
+        """Run `waypost LINE`."""
+        seat = Seat(run_dir=self.run_dir, now_s=lambda: NOW_S)
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = guarded(lambda: run(shlex.split(line), seat))
+        return Outcome(int(code), out.getvalue(), err.getvalue())
+
+
+def _edge(world: World) -> AdminServer:
+    server = AdminServer(world.run_dir / "edge.sock", world.edge_events, Registry())
+    shown = {
+        "/status": STATUS,
+        "/vips": views.VipList(vips=VIPS, generation=4182),
+        "/reals": views.RealList(reals=REALS, generation=4182),
+        "/drops": DROPS,
+        "/flow": FLOW,
+        "/datapath": DATAPATH,
+    }
+    for route, view in shown.items():
+        server.show(route, _says(view))
+    server.change("/real/drain", _drain)
+    server.change("/real/undrain", _undrain)
+    return server
+
+
+def _dns(world: World) -> AdminServer:
+    server = AdminServer(world.run_dir / "dns.sock", EventLog(), Registry())
+    server.show("/status", _says(UNWELL))
+    server.show("/vips", _says(views.Done(message="another version")))
+    server.show("/explain", _says(EXPLANATION))
+    server.show("/drops", _broken)
+    return server
+
+
+def _says(view: views.View):
+    async def handler(_params: Mapping[str, str]) -> views.View:
+        return view
+
+    return handler
+
+
+@asynccontextmanager
+async def daemons(run_dir: Path) -> AsyncIterator[World]:
+    """An edge and a DNS node that answer from `run_dir`."""
+    world = World(run_dir)
+    tasks = [asyncio.create_task(server.run()) for server in (_edge(world), _dns(world))]
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            for role in ("edge", "dns"):
+                while not _listens(run_dir / f"{role}.sock"):
+                    await asyncio.sleep(0)
+        yield world
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+        probe.connect(str(path))
+        return True
+    return False

@@ -1,0 +1,276 @@
+"""The command line against daemons' true admin sockets: golden screens, errors, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gslb.fleet.views import EventRecord
+from gslb.service.lifecycle import ExitCode
+from tests.unit import cli_world
+from tests.unit.cli_world import PATIENCE_S, World, daemons
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "cli"
+UPDATE = "WAYPOST_UPDATE_GOLDEN"  # set it to write the golden files anew
+
+SCREENS = (
+    "status",
+    "status --check",
+    "--socket RUN/dns.sock status",
+    "--socket RUN/dns.sock status --check",
+    "--color always status",
+    "vip list",
+    "vip list --no-header",
+    "vip show web-fra-a",
+    "vip show dns-fra",
+    "real list",
+    "--color always real list --vip api-fra",
+    "real drain fra-web2 --reason 'kernel upgrade' --by anna",
+    "real drain fra-web1 --reason fire --force",
+    "real undrain fra-web2",
+    "answer explain www.example.com --client 203.0.113.7",
+    "flow where 203.0.113.7:40000 web-fra-a",
+    "drops",
+    "drops --no-header",
+    "drops --watch --interval 0.1 --times 1",
+    "events",
+    "events --since 1",
+    "datapath show",
+)
+
+OBJECTS = (
+    "status --json",
+    "--json --socket RUN/dns.sock status --check",
+    "vip list --json",
+    "vip show dns-fra --json",
+    "real list --json",
+    "--json real list --vip api-fra",
+    "--json real undrain fra-web2",
+    "answer explain www.example.com aaaa --client 203.0.113.7 --json",
+    "flow where 203.0.113.7:40000 web-fra-a --json",
+    "drops --json",
+    "events --json",
+    "datapath show --json",
+)
+
+ERRORS = (
+    "--socket RUN/absent.sock status",
+    "--socket RUN/deaf.sock status",
+    "--socket RUN/silent.sock --timeout 0.05 status",
+    "--socket RUN/rude.sock status",
+    "--socket RUN/dns.sock flow where 203.0.113.7:40000 web-fra-a",
+    "--socket RUN/dns.sock vip list",
+    "--socket RUN/dns.sock drops",
+    "vip show web-fra",
+    "real list --vip web-fra",
+    "real drain fra-web1",
+    "real drain fra-web9",
+    "real",
+    "real --config real.toml list",
+    "answer explain www.example.com",
+    "edge",
+    "nonsense",
+    "status --surprise",
+    "--timeout never status",
+    "--color pink status",
+    "completion tcsh",
+)
+
+HELP = (
+    "--help",
+    "status --help",
+    "vip --help",
+    "vip show --help",
+    "real --help",
+    "real drain --help",
+    "answer explain --help",
+    "flow where --help",
+    "drops --help",
+    "events --help",
+    "config check --help",
+    "datapath --help",
+    "datapath unload --help",
+    "dns --help",
+    "edge --help",
+)
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.delenv("WAYPOST_SOCKET", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("SUDO_USER", "ben")
+    with tempfile.TemporaryDirectory(prefix="waypost-cli-") as run_dir:
+        async with daemons(Path(run_dir)) as world:
+            monkeypatch.setattr("gslb.service.clock.unix_s", lambda: cli_world.NOW_S)
+            world.edge_events.add(
+                "health.changed", real="fra-web3", state="DOWN", reason="no route"
+            )
+            world.edge_events.add("drain", real="fra-web2", by="anna", reason='the "old" kernel')
+            with contextlib.ExitStack() as stack:
+                _odd_sockets(Path(run_dir), stack)
+                yield world
+
+
+def _odd_sockets(run_dir: Path, stack: contextlib.ExitStack) -> None:
+    """One nobody listens on, one that never answers, and one that speaks no HTTP."""
+    for name in ("deaf", "silent", "rude"):
+        held = stack.enter_context(socket.socket(socket.AF_UNIX))
+        held.bind(str(run_dir / f"{name}.sock"))
+        if name != "deaf":
+            held.listen(4)
+        if name == "rude":
+            loop = asyncio.get_running_loop()
+            loop.add_reader(held, _be_rude, held)
+            stack.callback(loop.remove_reader, held)
+
+
+def _be_rude(listener: socket.socket) -> None:
+    peer, _ = listener.accept()
+    peer.sendall(b"220 mail.example.com ESMTP\r\n")
+    peer.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("screens", SCREENS), ("objects", OBJECTS), ("errors", ERRORS), ("help", HELP)],
+)
+async def test_every_screen_is_as_it_was_reviewed(
+    world: World, name: str, lines: tuple[str, ...]
+) -> None:
+    drawn = "".join([await _transcript(world, line) for line in lines])
+
+    golden = GOLDEN / f"{name}.txt"
+    if os.environ.get(UPDATE):
+        golden.write_text(drawn)
+    assert drawn == golden.read_text(), f"look at the difference; {UPDATE}=1 accepts it"
+
+
+async def _transcript(world: World, line: str) -> str:
+    """A command and all that it did, as a person would have seen it."""
+    outcome = await world.waypost(line.replace("RUN", str(world.run_dir)))
+    out = "".join(f"{text}\n" for text in outcome.out.splitlines())
+    err = "".join(f"! {text}\n" for text in outcome.err.splitlines())
+    seen = f"$ waypost {line}\n{out}{err}= {outcome.code}\n\n"
+    return seen.replace(str(world.run_dir), "RUN").replace("\x1b", "^")
+
+
+async def test_json_is_what_the_daemon_sent(world: World) -> None:
+    outcome = await world.waypost("status --json")
+
+    assert outcome.out.encode() == msgspec.json.encode(cli_world.STATUS) + b"\n"
+    assert json.loads(outcome.out)["schema"] == "waypost/status/1"
+
+
+async def test_an_edge_is_asked_before_a_dns_node_where_both_are_here(world: World) -> None:
+    both = await world.waypost("status --check")
+    (world.run_dir / "edge.sock").rename(world.run_dir / "gone")
+    one = await world.waypost("status --check")
+
+    assert both.out.startswith("ok: edge")
+    assert one.out.startswith("unhealthy: dns")
+    assert one.code == ExitCode.UNHEALTHY
+
+
+async def test_the_environment_names_a_socket_and_the_command_line_overrules_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAYPOST_SOCKET", str(world.run_dir / "dns.sock"))
+
+    by_environment = await world.waypost("status --check")
+    before = await world.waypost(f"--socket {world.run_dir}/edge.sock status --check")
+    after = await world.waypost(f"status --check --socket {world.run_dir}/edge.sock")
+
+    assert by_environment.out.startswith("unhealthy: dns")
+    assert before.out == after.out
+    assert after.out.startswith("ok: edge")
+
+
+async def test_without_any_daemon_the_mend_is_named(tmp_path: Path) -> None:
+    outcome = await World(tmp_path).waypost("status")
+
+    assert outcome.code == ExitCode.UNREACHABLE
+    assert "start one, or name it by --socket" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+_CHILD = "from ops.cli.main import main; main()"
+
+
+async def _child(*arguments: str) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    argv = (sys.executable, "-c", _CHILD, *arguments)
+    return await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
+
+
+async def test_events_are_followed_until_interrupted(world: World) -> None:
+    child = await _child(
+        "--socket", str(world.run_dir / "edge.sock"), "events", "--follow", "--json"
+    )
+    assert child.stdout is not None
+    async with asyncio.timeout(PATIENCE_S):
+        held = [await child.stdout.readline() for _ in range(2)]
+        world.edge_events.add("store.lost", reason="no answer")
+        fresh = msgspec.json.decode(await child.stdout.readline(), type=EventRecord)
+
+        child.send_signal(signal.SIGINT)
+        _, err = await child.communicate()
+
+    assert b"health.changed" in held[0]
+    assert (fresh.number, fresh.name) == (3, "store.lost")
+    assert (child.returncode, err) == (ExitCode.INTERRUPTED, b"\n")
+
+
+async def test_a_reader_that_has_seen_enough_ends_the_command_quietly(world: World) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    argv = ("--socket", str(world.run_dir / "edge.sock"), "status")
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _CHILD, *argv), stdout=write, stderr=asyncio.subprocess.PIPE
+    )
+    os.close(write)
+
+    _, err = await child.communicate()
+
+    assert (child.returncode, err) == (ExitCode.FAILED, b"")
+
+
+async def test_the_version_is_that_of_the_installed_distribution(world: World) -> None:
+    plain = await world.waypost("version")
+    as_json = json.loads((await world.waypost("version --json")).out)
+
+    assert plain.out == f"waypost {as_json['version']}\n"
+    assert as_json["schema"] == "waypost/version/1"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_completion_scripts_call_the_command(world: World, shell: str) -> None:
+    outcome = await world.waypost(f"completion {shell}")
+
+    assert outcome.code == 0
+    assert "_WAYPOST_COMPLETE" in outcome.out
+
+
+async def test_completion_knows_the_names_of_vips(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAYPOST_SOCKET", str(world.run_dir / "edge.sock"))
+    monkeypatch.setenv("_WAYPOST_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "waypost vip show web")
+    monkeypatch.setenv("COMP_CWORD", "3")
+
+    child = await _child()
+    out, err = await child.communicate()
+
+    assert out == b"plain,web-fra-a\n", err
