@@ -128,15 +128,15 @@ class App:
         *,
         counters: CounterRow,
         rng: Chance,
-        store: Callable[[], str],
+        store_lost: Callable[[], bool],
         gone: tuple[type[Exception], ...],
         version: str,
     ) -> None:
-        """`store` tells the store's state in words; `gone` is raised once a caller has left."""
+        """`gone` is what an exchange raises once its caller has left."""
         self._world = world
         self._counters = counters
         self._rng = rng
-        self._store = store
+        self._store_lost = store_lost
         self._gone = gone
         self._index = _encoder.encode(Index(version=version))
         self._openapi = _encoder.encode(document(version))
@@ -222,7 +222,11 @@ class App:
         if path == OPENAPI_PATH:
             body = self._openapi
         elif path == HEALTH_PATH:
-            health = Health(status="ok", generation=self._world.generation, store=self._store())
+            health = Health(
+                status="ok",
+                generation=self._world.generation,
+                store="lost" if self._store_lost() else "ok",
+            )
             body = _encoder.encode(health)
         else:
             body = self._index

@@ -110,6 +110,7 @@ class Crew:
         finally:
             for life in self._lives.values():
                 _end(life, signal.SIGKILL)
+                _let_go(life)
 
     async def drain(self) -> None:
         """End every worker: no new connections, requests under way are finished."""
@@ -128,6 +129,7 @@ class Crew:
             code = "not ready in time"
             if life is not None:
                 life = await self._last(number, life, group)
+                _let_go(life)
                 code = str(life.process.returncode)
                 if clock_s() - life.started_s > STEADY_S:
                     backoff_s = BACKOFF_MIN_S
@@ -196,9 +198,11 @@ class Crew:
         life = _Life(process=process, lifeline=life_write, started_s=started_s)
         self._lives[number] = life
         if await _ready(ready_read):
+            self._events.add("worker.serving", number=str(number), process=str(process.pid))
             return life
         _end(life, signal.SIGKILL)
         await process.wait()
+        _let_go(life)
         return None
 
 
@@ -227,12 +231,18 @@ async def _gone(life: _Life) -> None:
     except TimeoutError:
         _end(life, signal.SIGKILL)
         await life.process.wait()
+    finally:
+        _let_go(life)
 
 
 def _end(life: _Life, number: signal.Signals) -> None:
     if life.process.returncode is None:
         with suppress(ProcessLookupError):
             life.process.send_signal(number)
+
+
+def _let_go(life: _Life) -> None:
+    """Close our end of the lifeline: a worker that still lives takes this for the parent's end."""
     if life.lifeline >= 0:
         os.close(life.lifeline)
         life.lifeline = -1

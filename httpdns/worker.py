@@ -167,7 +167,7 @@ async def serve(orders: Orders, settings: Settings) -> None:
         truth.world(follower.snapshot),
         counters=counters,
         rng=Random(),
-        store=lambda: follower.store_trouble or "ok",
+        store_lost=lambda: bool(follower.store_trouble),
         gone=CALLER_GONE,
         version=version(),
     )
