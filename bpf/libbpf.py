@@ -1,4 +1,4 @@
-"""Typed calls to libbpf.so.1: the only file that imports ctypes.
+"""Typed calls to libbpf.so.1: with abi.py, its structures, the only file that imports ctypes.
 
 Owns the calling of libbpf and of the three libc calls that Python lacks. Called by maps.py,
 program.py and testbed.py only. File descriptors are plain ints and the caller closes them. Every
@@ -11,6 +11,20 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
+from bpf.abi import (
+    NAME_BYTES,
+    POINTER,
+    U32,
+    U64,
+    BtfInfo,
+    KernelMapInfo,
+    LinkInfo,
+    LinkOptions,
+    MapOptions,
+    OpenOptions,
+    TestOptions,
+    XdpContext,
+)
 from bpf.errors import (
     BpfError,
     CallFailedError,
@@ -26,81 +40,8 @@ LOG_BYTES = 1 << 20  # the verifier's story of a refused program of this size
 FRAME_BYTES = 4096  # a test run's packet lives in one page
 CLONE_NEWNET = 0x40000000
 BPF_XDP = 37  # enum bpf_attach_type
-NAME_BYTES = 16  # BPF_OBJ_NAME_LEN
 
 Handle = int
-
-
-U32, U64, SIZE, POINTER = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p
-
-
-def _words(names: str) -> tuple[tuple[str, type[ctypes.c_uint32]], ...]:
-    return tuple((name, U32) for name in names.split())
-
-
-class _OpenOptions(ctypes.Structure):
-    _fields_ = (
-        ("sz", SIZE),
-        ("object_name", ctypes.c_char_p),
-        ("relaxed_maps", ctypes.c_bool),
-        ("pin_root_path", ctypes.c_char_p),
-        ("removed", U32),
-        ("kconfig", ctypes.c_char_p),
-        ("btf_custom_path", ctypes.c_char_p),
-        ("kernel_log_buf", POINTER),
-        ("kernel_log_size", SIZE),
-        ("kernel_log_level", U32),
-    )
-
-
-class _MapOptions(ctypes.Structure):
-    _fields_ = (
-        ("sz", SIZE),
-        *_words("btf_fd btf_key_type_id btf_value_type_id btf_vmlinux_value_type_id"),
-        *_words("inner_map_fd map_flags"),
-        ("map_extra", U64),
-        *_words("numa_node map_ifindex"),
-    )
-
-
-class _LinkOptions(ctypes.Structure):
-    _fields_ = (("sz", SIZE), ("flags", U32), ("iter_info", POINTER), *_words("info_len btf_id"))
-
-
-class _TestOptions(ctypes.Structure):
-    _fields_ = (
-        ("sz", SIZE),
-        ("data_in", POINTER),
-        ("data_out", POINTER),
-        *_words("data_size_in data_size_out"),
-        ("ctx_in", POINTER),
-        ("ctx_out", POINTER),
-        *_words("ctx_size_in ctx_size_out retval repeat duration flags cpu batch_size"),
-    )
-
-
-class _XdpContext(ctypes.Structure):
-    _fields_ = _words("data data_end data_meta ingress_ifindex rx_queue_index egress_ifindex")
-
-
-class _MapInfo(ctypes.Structure):
-    _fields_ = (
-        *_words("type id key_size value_size max_entries map_flags"),
-        ("name", ctypes.c_char * NAME_BYTES),
-        *_words("ifindex btf_vmlinux_value_type_id"),
-        ("netns_dev", U64),
-        ("netns_ino", U64),
-        *_words("btf_id btf_key_type_id btf_value_type_id pad"),
-        ("map_extra", U64),
-    )
-
-
-class _BtfInfo(ctypes.Structure):
-    _fields_ = (("btf", U64), *_words("btf_size id"), ("name", U64), *_words("name_len kernel_btf"))
-
-
-class _LinkInfo(ctypes.Structure):
-    _fields_ = (*_words("type id prog_id pad ifindex"), ("rest", ctypes.c_uint8 * 60))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +113,8 @@ class OpenObject:
     def __init__(self, elf: bytes, name: str) -> None:
         self._log = ctypes.create_string_buffer(LOG_BYTES)
         self._name = name
-        options = _OpenOptions(
-            sz=ctypes.sizeof(_OpenOptions),
+        options = OpenOptions(
+            sz=ctypes.sizeof(OpenOptions),
             object_name=name.encode(),
             kernel_log_buf=ctypes.addressof(self._log),
             kernel_log_size=LOG_BYTES,
@@ -270,8 +211,8 @@ def create_map(
     btf_fd: int,
 ) -> int:
     """A new map of the shape in `info`, typed by the BTF behind `btf_fd`."""
-    options = _MapOptions(
-        sz=ctypes.sizeof(_MapOptions),
+    options = MapOptions(
+        sz=ctypes.sizeof(MapOptions),
         btf_fd=btf_fd,
         btf_key_type_id=info.key_type_id,
         btf_value_type_id=info.value_type_id,
@@ -339,7 +280,7 @@ def map_lookup_batch(fd: int, key_size: int, value_size: int, count: int) -> byt
 
 def map_info(fd: int) -> MapInfo:
     """What the kernel says of a map."""
-    info = _MapInfo()
+    info = KernelMapInfo()
     _object_info(fd, info)
     return MapInfo(
         type=info.type,
@@ -361,10 +302,10 @@ def btf_by_id(number: int) -> bytes:
     """The bytes of BTF that the kernel keeps."""
     fd = _checked("open BTF", int(_library().bpf_btf_get_fd_by_id(U32(number))))
     try:
-        info = _BtfInfo()
+        info = BtfInfo()
         _object_info(fd, info)
         data = ctypes.create_string_buffer(info.btf_size)
-        info = _BtfInfo(btf=ctypes.addressof(data), btf_size=info.btf_size)
+        info = BtfInfo(btf=ctypes.addressof(data), btf_size=info.btf_size)
         _object_info(fd, info)
         return data.raw
     finally:
@@ -373,14 +314,14 @@ def btf_by_id(number: int) -> bytes:
 
 def link_ifindex(fd: int) -> int:
     """The interface a link holds; 0 when that interface is gone."""
-    info = _LinkInfo()
+    info = LinkInfo()
     _object_info(fd, info)
     return int(info.ifindex)
 
 
 def link_create(program_fd: int, ifindex: int, flags: int) -> int:
     """Attaches an XDP program; the attachment lives as long as the link's fd or pin."""
-    options = _LinkOptions(sz=ctypes.sizeof(_LinkOptions), flags=flags)
+    options = LinkOptions(sz=ctypes.sizeof(LinkOptions), flags=flags)
     call = _library().bpf_link_create
     result = int(call(program_fd, ifindex, BPF_XDP, ctypes.byref(options)))
     return _checked("attach XDP", result)
@@ -406,8 +347,8 @@ def run_program(
     the kernel does not restore the packet between runs.
     """
     output = ctypes.create_string_buffer(FRAME_BYTES)
-    options = _TestOptions(
-        sz=ctypes.sizeof(_TestOptions),
+    options = TestOptions(
+        sz=ctypes.sizeof(TestOptions),
         data_in=ctypes.cast(ctypes.c_char_p(packet), POINTER),
         data_size_in=len(packet),
         data_out=ctypes.addressof(output),
@@ -415,7 +356,7 @@ def run_program(
         repeat=repeat,
     )
     if ifindex or metadata:
-        context = _XdpContext(data=metadata, data_end=len(packet), ingress_ifindex=ifindex)
+        context = XdpContext(data=metadata, data_end=len(packet), ingress_ifindex=ifindex)
         options.ctx_in = ctypes.addressof(context)
         options.ctx_size_in = ctypes.sizeof(context)
     _checked("test run", int(_library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options))))

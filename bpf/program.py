@@ -11,7 +11,7 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +24,7 @@ from bpf.errors import (
     InterfaceMissingError,
     KernelTooOldError,
     NativeXdpUnsupportedError,
+    NotPermittedError,
     ObjectMissingError,
 )
 from bpf.layout import MapShape
@@ -159,7 +160,7 @@ class Program:
                     f"another XDP program is attached to {interface}",
                     mend=f"see `bpftool net show dev {interface}`",
                 ) from error
-            if error.number in (errno.EINVAL, errno.ERANGE):
+            if error.number in (errno.EINVAL, errno.ERANGE, errno.ENOSPC):
                 raise NativeXdpUnsupportedError(
                     f"the driver of {interface} refused the program",
                     mend=f"lower the MTU of {interface} or of its peer below one page",
@@ -185,13 +186,15 @@ def ensure_bpffs(pin_dir: Path) -> None:
     """Makes `pin_dir`, mounting the BPF file system at /sys/fs/bpf when it is missing there."""
     if pin_dir.is_relative_to(BPFFS) and not _is_bpffs_mounted():
         libbpf.mount_bpffs(str(BPFFS))
-    pin_dir.mkdir(parents=True, exist_ok=True)
+    with _may_be_forbidden(pin_dir):
+        pin_dir.mkdir(parents=True, exist_ok=True)
 
 
 def unload(pin_dir: Path) -> bool:
     """Detaches and removes every pin of `pin_dir`, and the folder; tells whether there was any."""
-    if not pin_dir.is_dir():
-        return False
+    with _may_be_forbidden(pin_dir):
+        if not pin_dir.is_dir():
+            return False
     link = libbpf.pinned_fd(str(pin_dir / LINK_PIN))
     if link is not None:
         try:
@@ -205,6 +208,15 @@ def unload(pin_dir: Path) -> bool:
         pin.unlink()
     pin_dir.rmdir()
     return True
+
+
+@contextlib.contextmanager
+def _may_be_forbidden(pin_dir: Path) -> Iterator[None]:
+    """Pins are root's: translates Python's own refusal."""
+    try:
+        yield
+    except PermissionError as error:
+        raise NotPermittedError(f"{pin_dir} is closed to this user", mend="run as root") from error
 
 
 def _is_bpffs_mounted() -> bool:

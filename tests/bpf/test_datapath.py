@@ -208,3 +208,22 @@ def test_a_frame_to_a_vip_that_was_never_planned_passes(datapath: Datapath, benc
     datapath.program.test_run(client_tcp(1), ifindex=bench.in_ifindex)
 
     assert datapath.verdicts()["PASSED_NOT_VIP"].packets == 1
+
+
+@pytest.mark.parametrize("call", ["unload(pins)", "Program.load('lb', pin_dir=pins)"])
+def test_a_user_who_is_not_root_is_told_so(objects: None, pin_dir: Path, call: str):
+    program.ensure_bpffs(pin_dir)
+    pin_dir.chmod(0o700)
+    script = (
+        "import os, sys; from pathlib import Path; from bpf.errors import NotPermittedError\n"
+        "from bpf.program import Program, unload\n"
+        "os.setgid(65534); os.setuid(65534); pins = Path(sys.argv[1])\n"
+        f"try: {call}\n"
+        "except NotPermittedError as error: print(error.mend)"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(pin_dir)], capture_output=True, text=True, check=True
+    )
+
+    assert run.stdout.strip() == "run as root"
