@@ -19,6 +19,17 @@ from dnslib.dns import DNSError, DNSLabelError
 
 TYPE_CNAME, TYPE_DNAME, TYPE_SOA = 5, 39, 6
 _FIELDS = {"A": 1, "AAAA": 1, "NS": 1, "CNAME": 1, "PTR": 1, "MX": 2, "SRV": 4, "SOA": 7}
+_NAME_FIELDS = {
+    "NS": {0},
+    "CNAME": {0},
+    "PTR": {0},
+    "MX": {1},
+    "SRV": {3},
+    "SOA": {0, 1},
+    "NAPTR": {5},
+    "RP": {0, 1},
+    "HTTPS": {1},
+}
 _META = frozenset({41, *range(128, 256)}) - {99}  # types that are never data (RFC 6895)
 _TTL = re.compile(r"(?:\d+[smhdw]?)+", re.IGNORECASE)
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -83,10 +94,7 @@ def wire_name(text: str, origin: str = ".") -> bytes:
 
     Raises ValueError in words for anything that is not a name.
     """
-    if text == "@":
-        text = origin
-    elif not text.endswith(".") or text.endswith("\\."):
-        text = f"{text}." if origin == "." else f"{text}.{origin}"
+    text = _absolute(text, origin)
     if text == ".":
         return b"\0"
     wire = b""
@@ -98,6 +106,15 @@ def wire_name(text: str, origin: str = ".") -> bytes:
     if len(wire) > 254:
         raise ValueError(f"`{text}`: a name has at most 255 bytes")
     return wire.lower() + b"\0"
+
+
+def _absolute(text: str, origin: str) -> str:
+    """A name with its trailing dot."""
+    if text == "@":
+        return origin
+    if text.endswith(".") and not text.endswith("\\."):
+        return text
+    return f"{text}." if origin == "." else f"{text}.{origin}"
 
 
 def name_text(wire: bytes) -> str:
@@ -250,8 +267,10 @@ def _typed(kind: str, texts: list[str], origin: str) -> dnslib.RD:
         case "TXT":
             return dnslib.TXT([_unescape(text) for text in texts])
         case _ if kind in dnslib.RDMAP:
-            names = [origin if text == "@" else text for text in texts]
-            return dnslib.RDMAP[kind].fromZone(names, dnslib.DNSLabel(origin))
+            places = _NAME_FIELDS.get(kind, frozenset())
+            # Made absolute here: dnslib does it for some types only.
+            whole = [_absolute(t, origin) if n in places else t for n, t in enumerate(texts)]
+            return dnslib.RDMAP[kind].fromZone(whole, dnslib.DNSLabel(origin))
         case _:
             raise ValueError(f"write {kind} as \\# LENGTH HEX (RFC 3597)")
 
