@@ -127,7 +127,7 @@ def _members(shape: FleetFile, at: str, vip: VipSection, address: Address | None
         if name in vip.reals[:number]:
             yield here, f"`{name}` is named twice", "name it once; use `weight` for more"
         real = shape.real[name]
-        if real.site != vip.site and vip.site in shape.site:
+        if real.site != vip.site and {real.site, vip.site} <= shape.site.keys():
             yield here, f"`{name}` is at site `{real.site}`, the VIP at `{vip.site}`", "same site"
         if _address_or_none(real.address) == address is not None:
             yield here, f"`{name}` has the VIP's own address", "give the real an address of its own"

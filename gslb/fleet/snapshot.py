@@ -142,7 +142,7 @@ def _view(vip: Vip, holdings: Holdings, now_s: float) -> VipView:
     fresh: list[VipHealth] = []
     doubting: list[VipHealth] = []
     known = False
-    for item in holdings.reports.values():
+    for _, item in sorted(holdings.reports.items()):  # so that the order of arrival decides nothing
         for health in item.report.vips:
             if health.name != vip.name or item.report.site != vip.site:
                 continue
