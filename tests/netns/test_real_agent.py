@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from pyroute2 import NetNS
 from site_world import SiteWorld
 
 from gslb.fleet.views import Drops, Status
@@ -115,8 +116,6 @@ def test_restart_takes_the_pins_over_and_keeps_the_counters(world: SiteWorld):
 
 
 def test_address_that_was_there_before_is_not_ours_to_remove(world: SiteWorld):
-    from pyroute2 import NetNS
-
     with NetNS(world.name) as here:
         here.addr("add", index=here.link_lookup(ifname="lo")[0], address=VIP, prefixlen=32)
     real = RealHost(world)
