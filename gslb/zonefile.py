@@ -19,7 +19,7 @@ from dnslib.dns import DNSError, DNSLabelError
 
 TYPE_CNAME, TYPE_DNAME, TYPE_SOA = 5, 39, 6
 _FIELDS = {"A": 1, "AAAA": 1, "NS": 1, "CNAME": 1, "PTR": 1, "MX": 2, "SRV": 4, "SOA": 7}
-_NAME_FIELDS = {
+_NAME_FIELDS: dict[str, set[int]] = {
     "NS": {0},
     "CNAME": {0},
     "PTR": {0},
@@ -267,7 +267,7 @@ def _typed(kind: str, texts: list[str], origin: str) -> dnslib.RD:
         case "TXT":
             return dnslib.TXT([_unescape(text) for text in texts])
         case _ if kind in dnslib.RDMAP:
-            places = _NAME_FIELDS.get(kind, frozenset())
+            places = _NAME_FIELDS.get(kind, set())
             # Made absolute here: dnslib does it for some types only.
             whole = [_absolute(t, origin) if n in places else t for n, t in enumerate(texts)]
             return dnslib.RDMAP[kind].fromZone(whole, dnslib.DNSLabel(origin))
