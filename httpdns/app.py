@@ -131,6 +131,7 @@ class App:
         store_lost: Callable[[], bool],
         gone: tuple[type[Exception], ...],
         version: str,
+        body_timeout_s: float = BODY_TIMEOUT_S,
     ) -> None:
         """`gone` is what an exchange raises once its caller has left."""
         self._world = world
@@ -138,6 +139,7 @@ class App:
         self._rng = rng
         self._store_lost = store_lost
         self._gone = gone
+        self._body_timeout_s = body_timeout_s
         self._index = _encoder.encode(Index(version=version))
         self._openapi = _encoder.encode(document(version))
 
@@ -172,14 +174,14 @@ class App:
         if path == RESOLVE_PATH:
             wish: ResolveBody | Fault
             if method == "POST":
-                body = await _body(scope, protocol, native.MEDIA_TYPE, JSON_BODY_BYTES_MAX)
+                body = await self._body(scope, protocol, native.MEDIA_TYPE, JSON_BODY_BYTES_MAX)
                 wish = body if isinstance(body, Fault) else native.read_body(body)
             else:
                 wish = native.read_query(scope.query_string)
             return _refuse(wish) if isinstance(wish, Fault) else self._resolve(wish, scope)
         if path == DOH_PATH:
             if method == "POST":
-                query = await _body(scope, protocol, doh.MEDIA_TYPE, DNS_BODY_BYTES_MAX)
+                query = await self._body(scope, protocol, doh.MEDIA_TYPE, DNS_BODY_BYTES_MAX)
                 query = query if isinstance(query, Fault) else doh.read_body(query)
             else:
                 query = doh.read_query(scope.query_string)
@@ -218,6 +220,30 @@ class App:
         headers = [_DNS, _cache(kept_s or 0)]
         return Response(outcome=Outcome.DNS_ANSWERED, status=200, headers=headers, body=message)
 
+    async def _body(
+        self, scope: Scope, protocol: Exchange, media_type: str, bytes_max: int
+    ) -> bytes | Fault:
+        """The whole body, or why not; never more of it than allowed is held."""
+        stated = scope.headers.get("content-type") or ""
+        if stated.partition(";")[0].strip().lower() != media_type:
+            detail = f"Content-Type is `{stated[:64]}`" if stated else "there is no Content-Type"
+            return Fault(code=ErrorCode.MEDIA_TYPE_UNSUPPORTED, detail=detail)
+        length = scope.headers.get("content-length") or ""
+        if length.isdigit() and int(length) > bytes_max:
+            return Fault(code=ErrorCode.BODY_TOO_LARGE)
+        chunks: list[bytes] = []
+        taken = 0
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                async for chunk in protocol:
+                    taken += len(chunk)
+                    if taken > bytes_max:
+                        return Fault(code=ErrorCode.BODY_TOO_LARGE)
+                    chunks.append(chunk)
+        except TimeoutError:
+            return Fault(code=ErrorCode.BODY_TOO_LATE)
+        return b"".join(chunks)
+
     def _page(self, path: str) -> Response:
         if path == OPENAPI_PATH:
             body = self._openapi
@@ -240,29 +266,6 @@ def _caller(scope: Scope) -> tuple[Address, list[str]]:
     if "x-forwarded-for" in headers:
         forwarded = [value for key, value in headers.items() if key == "x-forwarded-for"]
     return _peer(scope.client), forwarded
-
-
-async def _body(scope: Scope, protocol: Exchange, media_type: str, bytes_max: int) -> bytes | Fault:
-    """The whole body, or why not; never more of it than allowed is held."""
-    stated = scope.headers.get("content-type") or ""
-    if stated.partition(";")[0].strip().lower() != media_type:
-        detail = f"Content-Type is `{stated[:64]}`" if stated else "there is no Content-Type"
-        return Fault(code=ErrorCode.MEDIA_TYPE_UNSUPPORTED, detail=detail)
-    length = scope.headers.get("content-length") or ""
-    if length.isdigit() and int(length) > bytes_max:
-        return Fault(code=ErrorCode.BODY_TOO_LARGE)
-    chunks: list[bytes] = []
-    taken = 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in protocol:
-                taken += len(chunk)
-                if taken > bytes_max:
-                    return Fault(code=ErrorCode.BODY_TOO_LARGE)
-                chunks.append(chunk)
-    except TimeoutError:
-        return Fault(code=ErrorCode.BODY_TOO_LATE)
-    return b"".join(chunks)
 
 
 def _refuse(fault: Fault) -> Response:

@@ -23,13 +23,20 @@ def plain(address: Address) -> Address:
     return address
 
 
+def _address(text: str) -> Address:
+    """An address as text, IPv6 in brackets or not. ValueError for others, and for an IPv6 zone."""
+    if "%" in text:
+        raise ValueError("an IPv6 zone means nothing to another host")
+    return plain(ip_address(text.removeprefix("[").removesuffix("]")))
+
+
 def peer_address(client: str) -> Address:
     """The peer of a connection from ADDRESS:PORT or [ADDRESS]:PORT, as the HTTP server writes it.
 
     Raises ValueError for anything else.
     """
     host, _, _port = client.rpartition(":")
-    return plain(ip_address(host.removeprefix("[").removesuffix("]").partition("%")[0]))
+    return _address(host.partition("%")[0])
 
 
 class Callers:
@@ -54,7 +61,7 @@ class Callers:
         trusted = bool(self._trusted) and self.trusts(peer)
         if override:
             try:
-                address = plain(ip_address(override))
+                address = _address(override)
             except ValueError:
                 return Fault(
                     code=ErrorCode.CLIENT_MALFORMED,
@@ -75,7 +82,7 @@ class Callers:
         chain = [part.strip() for header in headers for part in header.split(",")]
         for text in reversed(chain[-FORWARDED_MAX:]):
             try:
-                client = plain(ip_address(text.removeprefix("[").removesuffix("]")))
+                client = _address(text)
             except ValueError:
                 return client
             if not self.trusts(client):

@@ -85,7 +85,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
         "leave `client` out, or have your network listed in trusted_callers",
     ),
     ErrorCode.QUERY_MALFORMED: ErrorKind(
-        400, "the query string cannot be read", "escape it as UTF-8, and send each value once"
+        400,
+        "the query string cannot be read",
+        "escape it as UTF-8; send `client` once, and 128 parameters at most",
     ),
     ErrorCode.BODY_MALFORMED: ErrorKind(
         400, "the JSON body cannot be read", 'send an object like {"names": ["www.example.com"]}'

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_network
 
 import msgspec
@@ -35,6 +37,7 @@ from httpdns.wire import Heard, Truncated, hear, question
 AskDns = Callable[[bytes, Address, Chance], bytes | None]
 """The DNS answer path: query bytes, client, chance -> response bytes, or None for no answer."""
 
+CLIENTS_KEPT = 8192  # askers remembered for a snapshot, about 400 bytes each
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _NXDOMAIN, _NOERROR = 3, 0
 
@@ -47,10 +50,28 @@ def absolute_name(text: str) -> str | None:
     return f"{bare}." if _HOST_NAME.fullmatch(bare) else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asker:
+    """What is known of one client address under one snapshot."""
+
+    text: str
+    place: Place
+    scope: str | msgspec.UnsetType
+
+
 class Resolver:
     """Every native answer under one snapshot. Replaced, never changed, when the snapshot is."""
 
-    __slots__ = ("_ask_dns", "_decider", "_locator", "_names", "_negative", "_snapshot", "_texts")
+    __slots__ = (
+        "_ask_dns",
+        "_decider",
+        "_locator",
+        "_names",
+        "_negative",
+        "_seen",
+        "_snapshot",
+        "_texts",
+    )
 
     def __init__(self, snapshot: Snapshot, locator: Locator, ask_dns: AskDns) -> None:
         self._snapshot = snapshot
@@ -58,36 +79,42 @@ class Resolver:
         self._decider = Decider(snapshot, locator)
         self._ask_dns = ask_dns
         self._names = {
-            name: pool
+            spelling: (name, pool)
             for zone in snapshot.fleet.zones.values()
             for name, pool in zone.dynamic.items()
+            for spelling in (name, name.removesuffix("."))
         }
         self._texts = {view.vip.address: str(view.vip.address) for view in snapshot.vips.values()}
         self._negative: dict[tuple[str, RecordType], int] = {}
+        self._seen = lru_cache(CLIENTS_KEPT)(self._see)
 
     def resolve(self, ask: Ask, rng: Chance) -> ResolveReply:
         """Answer every name of the request, in its order; a name that fails fails alone."""
-        width = ask.client.max_prefixlen
-        client = Client(address=ask.client, subnet=ip_network((ask.client, width)))
-        place = self._locator.locate(client)
+        asker = self._seen(ask.client)
         return ResolveReply(
             generation=self._snapshot.generation,
-            client=str(ask.client),
-            names=tuple(self._name(text, ask, place, rng) for text in ask.names),
+            client=asker.text,
+            names=tuple(self._name(text, ask, asker, rng) for text in ask.names),
         )
 
-    def _name(self, text: str, ask: Ask, place: Place, rng: Chance) -> NameReply:
+    def _see(self, address: Address) -> _Asker:
+        subnet = ip_network((address, address.max_prefixlen))
+        place = self._locator.locate(Client(address=address, subnet=subnet))
+        scope = _scope(address, place.scope_bits)
+        return _Asker(text=str(address), place=place, scope=scope)
+
+    def _name(self, text: str, ask: Ask, asker: _Asker, rng: Chance) -> NameReply:
+        known = self._names.get(text) or self._names.get(text.lower())
+        if known is not None:
+            return self._dynamic(text, *known, ask, asker, rng)
         name = absolute_name(text)
         if name is None:
             fault = name_fault(ErrorCode.NAME_MALFORMED)
             return NameReply(name=text, addresses=Addresses(), ttl_s=0, error=fault)
-        pool = self._names.get(name)
-        if pool is None:
-            return self._authored(text, name, ask, rng)
-        return self._dynamic(text, name, pool, ask, place, rng)
+        return self._authored(text, name, ask, rng)
 
     def _dynamic(
-        self, text: str, name: str, pool: PoolName, ask: Ask, place: Place, rng: Chance
+        self, text: str, name: str, pool: PoolName, ask: Ask, asker: _Asker, rng: Chance
     ) -> NameReply:
         """What `Decider.decide` answers with the same chance, without wording its reasons."""
         found: dict[str, tuple[str, ...]] = {}
@@ -95,14 +122,16 @@ class Resolver:
         by_client = False
         for rtype in ask.types:
             contest: Contest = self._decider.contest(pool, FAMILY[rtype.value])
-            field = contest.field(place)
+            field = contest.field(asker.place)
             drawn = field.draw(contest.pool.answers, rng)
             found[rtype.value] = tuple(self._texts[seat.address] for seat in drawn)
             by_client = by_client or field.by_client
             ttls.append(contest.pool.ttl_s if drawn else self._absence_s(name, rtype, ask, rng))
-        bits = place.scope_bits if by_client else 0
         return NameReply(
-            name=text, addresses=Addresses(**found), ttl_s=min(ttls), scope=_scope(ask, bits)
+            name=text,
+            addresses=Addresses(**found),
+            ttl_s=min(ttls),
+            scope=asker.scope if by_client else msgspec.UNSET,
         )
 
     def _absence_s(self, name: str, rtype: RecordType, ask: Ask, rng: Chance) -> int:
@@ -128,7 +157,7 @@ class Resolver:
             ttls.append(heard.ttl_s or 0)
             bits = max(bits, heard.scope_bits)
         return NameReply(
-            name=text, addresses=Addresses(**found), ttl_s=min(ttls), scope=_scope(ask, bits)
+            name=text, addresses=Addresses(**found), ttl_s=min(ttls), scope=_scope(ask.client, bits)
         )
 
     def _hear(self, name: str, rtype: RecordType, ask: Ask, rng: Chance) -> Heard | None:
@@ -156,8 +185,8 @@ def _code(heard: Heard | None) -> ErrorCode | None:
     return None
 
 
-def _scope(ask: Ask, bits: int) -> str | msgspec.UnsetType:
-    return str(network_of(ask.client, bits)) if bits else msgspec.UNSET
+def _scope(address: Address, bits: int) -> str | msgspec.UnsetType:
+    return str(network_of(address, bits)) if bits else msgspec.UNSET
 
 
 def _failed(text: str, heard: Heard | None, code: ErrorCode) -> NameReply:

