@@ -28,7 +28,9 @@ PATIENCE_S = 20.0
 """A bound on every wait, so that a fault ends a test; no test waits for it to pass."""
 
 _SERVER = """
-import http.server, sys
+import http.server, socketserver, sys
+class Server(http.server.ThreadingHTTPServer):
+    server_bind = socketserver.TCPServer.server_bind  # without a look-up of its own name
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -36,7 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *args):
         pass
-http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
+Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
 """
 
 
