@@ -90,9 +90,11 @@ class SqliteStore:
     async def watch(self) -> AsyncIterator[Contents]:
         """The content now, then again within `POLL_S` after each change, for ever."""
         seen: _Stamp | None = None
+        held: Contents | None = None
         while True:
             seen, contents = await self._run(partial(self._read_if_changed, seen))
-            if contents is not None:
+            if contents is not None and contents != held:
+                held = contents
                 yield contents
             await asyncio.sleep(POLL_S)
 

@@ -26,15 +26,9 @@ LINK = "link"
 _KINDS = {  # linux/bpf.h, enum bpf_map_type
     1: "hash",
     2: "array",
-    5: "percpu_hash",
-    6: "percpu_array",
-    9: "lru_hash",
-    10: "lru_percpu_hash",
-    11: "lpm_trie",
-    12: "array_of_maps",
-    13: "hash_of_maps",
-    14: "devmap",
-    27: "ringbuf",
+    6: "per-CPU array",
+    9: "LRU hash",
+    12: "array of maps",
 }
 
 
@@ -147,7 +141,7 @@ def read_pins(pin_dir: Path) -> DatapathView:
             info = libbpf.map_info(descriptor)
         finally:
             os.close(descriptor)
-        copies = libbpf.possible_cpus() if "percpu" in _KINDS.get(info.type, "") else 1
+        copies = libbpf.possible_cpus() if "per-CPU" in _KINDS.get(info.type, "") else 1
         maps.append(
             DatapathMap(
                 name=pin.name,

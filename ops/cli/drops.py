@@ -11,6 +11,8 @@ from ops.cli import tables
 from ops.cli.seat import seat, shared_options
 from ops.cli.tables import Style
 
+PACKETS = "packets"  # the unit that has bytes
+
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Show what moved, each interval, until interrupted.")
@@ -62,24 +64,31 @@ def moved_since(before: Drops, after: Drops) -> Drops:
 
 def draw_drops(view: Drops, style: Style) -> str:
     """Every counter, also those that never moved."""
-    columns = (*tables.left("VERDICT"), *tables.right(view.unit.upper(), "BYTES"))
-    cells = [
-        (row.name, tables.count(row.packets, style), tables.count(row.bytes, style))
-        for row in view.counters
-    ]
-    return tables.draw(columns, cells, style)
+    return _draw(view.counters, view.unit, 1.0, style)
 
 
 def draw_rates(moved: Drops, seconds: float, style: Style) -> str:
     """What moved, each second."""
-    columns = (*tables.left("VERDICT"), *tables.right(f"{moved.unit.upper()}/S", "BYTES/S"))
+    rows = tuple(row for row in moved.counters if row.packets)
+    return _draw(rows, moved.unit, seconds, style, each="/S") or f"no {moved.unit}\n"
+
+
+def _draw(
+    rows: tuple[CounterRow, ...], unit: str, seconds: float, style: Style, each: str = ""
+) -> str:
+    """Only packets have bytes; a query is a query."""
+    with_bytes = unit == PACKETS
+    columns = (
+        *tables.left("VERDICT"),
+        *tables.right(f"{unit.upper()}{each}"),
+        *tables.right(*([f"BYTES{each}"] if with_bytes else [])),
+    )
     cells = [
         (
             row.name,
             tables.count(row.packets / seconds, style),
-            tables.count(row.bytes / seconds, style),
+            *([tables.count(row.bytes / seconds, style)] if with_bytes else []),
         )
-        for row in moved.counters
-        if row.packets
+        for row in rows
     ]
-    return tables.draw(columns, cells, style) or f"no {moved.unit}\n"
+    return tables.draw(columns, cells, style)

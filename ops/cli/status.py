@@ -55,7 +55,7 @@ def draw_status(view: Status, now_s: float, style: Style) -> str:
     parts = ["   ".join(facts) + "\n"]
     parts += [f"trouble: {line}\n" for line in view.trouble]
     counters = [
-        (row.name, tables.count(row.packets, style), tables.count(row.bytes, style))
+        (row.name, tables.count(row.packets, style), tables.count(row.bytes or -1, style))
         for row in view.counters
         if row.packets
     ]

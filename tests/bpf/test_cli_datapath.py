@@ -28,7 +28,7 @@ def test_pins_are_shown_without_a_daemon(pinned: Path, tmp_path: Path) -> None:
     verdicts = next(row for row in view["maps"] if row["name"] == "verdicts")
     assert outcome.code == 0
     assert (view["interface"], view["pin_dir"]) == ("", str(pinned))
-    assert verdicts["kind"] == "percpu_array"
+    assert verdicts["kind"] == "per-CPU array"
     assert verdicts["bytes"] > 0
 
 

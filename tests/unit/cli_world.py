@@ -192,7 +192,7 @@ DATAPATH = views.DatapathView(
     pin_dir="/sys/fs/bpf/waypost/edge",
     maps=(
         views.DatapathMap(name="vips", kind="hash", entries_max=512, bytes=16_384),
-        views.DatapathMap(name="verdicts", kind="percpu_array", entries_max=28, bytes=896),
+        views.DatapathMap(name="verdicts", kind="per-CPU array", entries_max=28, bytes=896),
     ),
 )
 

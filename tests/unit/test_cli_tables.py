@@ -6,7 +6,7 @@ import pytest
 
 from gslb.fleet.views import CounterRow, Drops
 from ops.cli import tables
-from ops.cli.drops import draw_rates, moved_since
+from ops.cli.drops import draw_drops, draw_rates, moved_since
 from ops.cli.events import draw_event
 from ops.cli.tables import Style, left, right
 from tests.unit.cli_world import NOW_S
@@ -113,6 +113,15 @@ def test_rates_show_what_moved_between_two_looks() -> None:
 
 def test_a_quiet_interval_says_so() -> None:
     assert draw_rates(_drops(A=0), 1.0, PLAIN) == "no packets\n"
+
+
+def test_queries_have_no_bytes() -> None:
+    rows = (CounterRow(name="answered", packets=7, bytes=0),)
+
+    assert draw_drops(Drops(counters=rows, unit="queries"), PLAIN).splitlines() == [
+        "VERDICT   QUERIES",
+        "answered        7",
+    ]
 
 
 def test_the_details_of_an_event_can_be_told_apart() -> None:
