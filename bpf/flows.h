@@ -14,11 +14,11 @@ const volatile struct flow_value flow_value_layout;
 
 const volatile __u64 udp_flow_age_ns = 30ULL * 1000 * 1000 * 1000;
 
-static __always_inline void *own_flow_table(void)
+static __always_inline void *own_flow_table(const struct xdp_md *ctx)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 queue = ctx->rx_queue_index;
 
-	return bpf_map_lookup_elem(&flows, &cpu);
+	return bpf_map_lookup_elem(&flows, &queue);
 }
 
 static __always_inline struct flow_value *recall_flow(void *table, const struct flow_key *flow)

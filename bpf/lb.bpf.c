@@ -43,9 +43,10 @@ static __always_inline enum verdict find_vip(struct packet *packet)
 }
 
 /* Memory first, then the ring. Ends in the FORWARDED verdict that tells which of them decided. */
-static __always_inline enum verdict pick_real(struct packet *packet, const struct real_value **real)
+static __always_inline enum verdict pick_real(const struct xdp_md *ctx, struct packet *packet,
+					      const struct real_value **real)
 {
-	void *table = own_flow_table();
+	void *table = own_flow_table(ctx);
 	enum verdict chosen_by = table ? VERDICT_FORWARDED_NEW : VERDICT_FORWARDED_NO_TABLE;
 	const struct flow_value *remembered;
 	enum verdict verdict;
@@ -105,7 +106,7 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
 	packet->hash = flow_hash(&packet->flow);
-	verdict = pick_real(packet, &real);
+	verdict = pick_real(ctx, packet, &real);
 	if (!real || verdict < VERDICT_FIRST_FORWARDED)
 		return verdict;
 	sent = send(ctx, packet, real);

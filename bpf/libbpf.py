@@ -121,7 +121,7 @@ class OpenObject:
         )
         handle = _library().bpf_object__open_mem(elf, len(elf), ctypes.byref(options))
         if not handle:
-            raise ObjectMissingError(f"{name} is not a BPF object", mend="run `make bpf`")
+            raise ObjectMissingError(f"{name} is not a BPF object", mend="run `make setup`")
         self._handle = ctypes.c_void_p(handle)
 
     def btf(self) -> bytes:

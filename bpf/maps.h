@@ -10,12 +10,12 @@
 #include "lb_verdict.h"
 #include "verdict.h"
 
-#define MAX_VIPS      512
-#define MAX_REALS     4096
-#define MAX_CPUS      1024
-#define RING_SLOTS    65537 /* prime, about 100 slots for each of 650 reals (Maglev, 5.3) */
-#define FLOWS_PER_CPU 65536 /* a default: the agent makes each CPU's table in its own size */
-#define REAL_NONE     0     /* index 0 is never a real */
+#define MAX_VIPS        512
+#define MAX_REALS       4096
+#define MAX_QUEUES      1024
+#define RING_SLOTS      65537 /* prime, about 100 slots for each of 650 reals (Maglev, 5.3) */
+#define FLOWS_PER_QUEUE 65536 /* a default: the agent makes each table in its own size */
+#define REAL_NONE       0     /* index 0 is never a real */
 
 enum family {
 	FAMILY_IPV4 = 4,
@@ -109,15 +109,18 @@ struct {
 
 struct flow_table {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, FLOWS_PER_CPU);
+	__uint(max_entries, FLOWS_PER_QUEUE);
 	__type(key, struct flow_key);
 	__type(value, struct flow_value);
 };
 
-/* By CPU: a flow's packets meet one CPU (RSS), so tables share nothing and need no locks. */
+/*
+ * By receive queue: a flow's packets meet one queue (RSS), and a queue is served by one core at a
+ * time, so tables share nothing. By CPU they would be lost when a queue's interrupt moves.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, MAX_CPUS);
+	__uint(max_entries, MAX_QUEUES);
 	__type(key, __u32);
 	__array(values, struct flow_table);
 } flows SEC(".maps");

@@ -61,13 +61,16 @@ static __always_inline enum verdict parse_ipv4(struct cursor *cursor, struct pac
 	packet->ip_bytes = bpf_ntohs(ip->tot_len);
 	if (packet->ip_bytes < header_bytes || packet->ip_bytes > frame_left)
 		return VERDICT_PASSED_MALFORMED;
-	if (ip->protocol == IPPROTO_ICMP)
-		return VERDICT_PASSED_ICMP;
-	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
-		return VERDICT_PASSED_OTHER_PROTOCOL;
-
 	map_ipv4(&packet->flow.client, ip->saddr);
 	map_ipv4(&packet->flow.vip, ip->daddr);
+	/* The stack would route what is for a VIP back to the router, and the router here again. */
+	if (ip->protocol == IPPROTO_ICMP)
+		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_ICMP
+							 : VERDICT_PASSED_ICMP;
+	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
+		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_NO_SERVICE
+							 : VERDICT_PASSED_OTHER_PROTOCOL;
+
 	packet->flow.protocol = ip->protocol;
 	packet->ttl = ip->ttl;
 	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_BITS))

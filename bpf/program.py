@@ -68,7 +68,7 @@ class Program:
         try:
             elf = path.read_bytes()
         except FileNotFoundError as error:
-            raise ObjectMissingError(f"{path} does not exist", mend="run `make bpf`") from error
+            raise ObjectMissingError(f"{path} does not exist", mend="run `make setup`") from error
         if pin_dir is not None:
             ensure_bpffs(pin_dir)
         opened = libbpf.OpenObject(elf, name)

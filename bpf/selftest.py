@@ -27,6 +27,7 @@ from bpf.packets import (
 )
 from bpf.trial import (
     BOUND_VIP,
+    TEST_QUEUE,
     TUNNEL_END,
     TUNNEL_MTU,
     TUNNELLED,
@@ -67,8 +68,8 @@ def without_settings(balancer: Balancer) -> None:
 
 
 def without_flow_table(balancer: Balancer) -> None:
-    """A CPU that came online after the agent started."""
-    balancer.program.maps["flows"].delete_at(balancer.bench.cpu)
+    """A receive queue that came into use after the agent started."""
+    balancer.program.maps["flows"].delete_at(TEST_QUEUE)
 
 
 def with_flow(balancer: Balancer) -> None:
@@ -102,13 +103,18 @@ LB_CASES = (
     ),
     Case(
         verdict="PASSED_ICMP",
-        name="a ping to a VIP",
+        name="a ping of the edge itself",
+        frame=ethernet(ipv4(CLIENT, TUNNEL_SOURCE, ICMP, b"\x08" + bytes(7))),
+    ),
+    Case(
+        verdict="DROPPED_ICMP",
+        name="ping of a VIP",
         frame=ethernet(ipv4(CLIENT, BOUND_VIP, ICMP, b"\x08" + bytes(7))),
     ),
     Case(
         verdict="PASSED_OTHER_PROTOCOL",
         name="OSPF",
-        frame=ethernet(ipv4(CLIENT, BOUND_VIP, 89, bytes(24))),
+        frame=ethernet(ipv4(CLIENT, OTHER, 89, bytes(24))),
     ),
     Case(
         verdict="PASSED_NOT_VIP",
@@ -139,6 +145,11 @@ LB_CASES = (
         verdict="DROPPED_SHORT",
         name="half a UDP header",
         frame=ethernet(ipv4(CLIENT, BOUND_VIP, UDP, bytes(4))),
+    ),
+    Case(
+        verdict="DROPPED_NO_SERVICE",
+        name="a protocol that no VIP has",
+        frame=ethernet(ipv4(CLIENT, BOUND_VIP, 89, bytes(24))),
     ),
     Case(
         verdict="DROPPED_NO_SERVICE",
@@ -213,7 +224,7 @@ LB_CASES = (
     ),
     Case(
         verdict="FORWARDED_NO_TABLE",
-        name="a CPU without flow memory",
+        name="a receive queue without flow memory",
         frame=client_tcp(1),
         before=without_flow_table,
     ),

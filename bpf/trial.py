@@ -13,6 +13,7 @@ from bpf.program import Program
 from bpf.workbench import NEAR_REAL, SAME_SIDE_REAL, SILENT_REAL, TUNNEL_SOURCE, Workbench
 
 TUNNEL_MTU = 1500
+TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
 TUNNEL_END = "10.60.0.2"  # the real server's own address
 BOUND_VIP = "192.0.2.1"
 XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = 1, 2, 3, 4
@@ -91,7 +92,7 @@ class Balancer:
         self.write_settings(TUNNEL_SOURCE)
         self.write_real(TUNNELLED, epoch=1)
         with self.program.new_inner("flows", max_entries=1024) as table:
-            self.program.maps["flows"].set_inner(self.bench.cpu, table)
+            self.program.maps["flows"].set_inner(TEST_QUEUE, table)
 
     def write_settings(self, tunnel_source: str) -> None:
         """Writes the settings; "::" means not configured."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyroute2 import IPRoute
+
 from bpf import libbpf, program
 from bpf.layout import Record
 from bpf.maps import Counter, Map
@@ -21,7 +23,7 @@ from gslb.fleet.model import Encap, Protocol
 
 GUE_PORT = 6080  # IANA: gue
 UDP_FLOW_AGE_S = 30.0
-FLOWS_PER_CPU = 65536  # about 7 MB of kernel memory for each CPU
+FLOWS_PER_QUEUE = 65536  # about 7 MB of kernel memory for each receive queue
 UNSPECIFIED = bytes(16)
 IP_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
@@ -57,13 +59,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowPlace:
-    """Where a flow goes. `remembered_real` counts when it is not 0; `cpu` is -1 without memory."""
+    """Where a flow goes. `remembered_real` counts if not 0; `queue` is -1 without memory."""
 
     slot: int
     vip_index: int
     ring_real: int
     remembered_real: int
-    cpu: int
+    queue: int
 
 
 class UnknownVipError(LookupError):
@@ -79,13 +81,13 @@ class Datapath:
         pin_dir: Path,
         object_path: Path | None = None,
         *,
-        flows_per_cpu: int = FLOWS_PER_CPU,
+        flows_per_queue: int = FLOWS_PER_QUEUE,
         udp_flow_age_s: float = UDP_FLOW_AGE_S,
     ) -> None:
         self._interface = interface
         self._pin_dir = pin_dir
         self._object_path = object_path
-        self._flows_per_cpu = flows_per_cpu
+        self._flows_per_queue = flows_per_queue
         self._udp_flow_age_ns = int(udp_flow_age_s * 1e9)
         self._program: program.Program | None = None
         self._rings: dict[int, array[int]] = {}  # as last written or read
@@ -103,10 +105,10 @@ class Datapath:
         A running program is replaced in place: flows, rings, counters stay. Raises the errors of
         bpf.errors.
         """
-        self.open_private(self._pin_dir)
+        self.open_private(self._pin_dir, queues=_receive_queues(self._interface))
         return self.program.attach(self._interface, self._pin_dir)
 
-    def open_private(self, pin_dir: Path | None = None) -> None:
+    def open_private(self, pin_dir: Path | None = None, *, queues: int = 1) -> None:
         """Loads without attaching; without `pin_dir` in private maps, for trials and tests."""
         self._program = program.Program.load(
             "lb",
@@ -116,10 +118,10 @@ class Datapath:
         )
         flows = self.program.maps["flows"]
         made = set(flows.filled())
-        for cpu in range(min(libbpf.possible_cpus(), flows.shape.max_entries)):
-            if cpu not in made:
-                with self.program.new_inner("flows", max_entries=self._flows_per_cpu) as table:
-                    flows.set_inner(cpu, table)
+        for queue in range(min(queues, flows.shape.max_entries)):
+            if queue not in made:
+                with self.program.new_inner("flows", max_entries=self._flows_per_queue) as table:
+                    flows.set_inner(queue, table)
 
     def close(self) -> None:
         """Gives back every descriptor. Pins stay, so packets keep flowing."""
@@ -195,13 +197,13 @@ class Datapath:
         if ring is not None:
             with ring:
                 ring_real = ring.at(place).integer("")
-        cpu, remembered = self._recall(flow)
+        queue, remembered = self._recall(flow)
         return FlowPlace(
             slot=place,
             vip_index=vip_index,
             ring_real=ring_real,
             remembered_real=remembered,
-            cpu=cpu,
+            queue=queue,
         )
 
     def _vip_index(self, flow: Flow) -> int:
@@ -216,10 +218,10 @@ class Datapath:
         raise UnknownVipError(f"no VIP takes {flow.vip} port {flow.vip_port}")
 
     def _recall(self, flow: Flow) -> tuple[int, int]:
-        """The CPU that remembers the flow and its real, while that memory still counts."""
+        """The queue whose table has the flow, and its real, while that memory still counts."""
         flows = self.program.maps["flows"]
-        for cpu in flows.filled():
-            table = flows.inner(cpu)
+        for queue in flows.filled():
+            table = flows.inner(queue)
             if table is None:
                 continue
             with table:
@@ -228,7 +230,7 @@ class Datapath:
                 continue
             real = self.program.maps["reals"].at(memory.integer("real"))
             if real.enum("state") != "REAL_DOWN" and real["epoch"] == memory["epoch"]:
-                return cpu, memory.integer("real")
+                return queue, memory.integer("real")
         return -1, 0
 
     def _is_fresh(self, flow: Flow, memory: Record) -> bool:
@@ -354,3 +356,15 @@ def _held_vip(key: Record, value: Record) -> HeldVip:
         port=key.integer("port"),
         protocol=protocols[key.integer("protocol")],
     )
+
+
+def _receive_queues(interface: str) -> int:
+    """How many receive queues can be in use: as many as there are cores at most.
+
+    A queue beyond gets no table; its packets are forwarded by the ring and counted as such.
+    """
+    index = program.interface_index(interface)
+    with IPRoute() as ip:
+        (link,) = ip.get_links(index)
+    offered = link.get("num_rx_queues") or link.get_attr("IFLA_NUM_RX_QUEUES") or 1
+    return max(1, min(int(offered), libbpf.possible_cpus()))

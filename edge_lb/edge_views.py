@@ -133,7 +133,7 @@ class EdgeViews:
         ring_real = names.get(place.ring_real, "")
         remembered = names.get(place.remembered_real, "")
         if remembered:
-            reason = f"remembered by CPU {place.cpu}: an old flow keeps its real"
+            reason = f"remembered on queue {place.queue}: an old flow keeps its real"
         elif ring_real:
             reason = f"not remembered: slot {place.slot} of the ring decides"
         else:

@@ -23,19 +23,22 @@ def _errors(answers: dict[str, str]) -> list[str]:
 
 
 def _wait_state(lab: Lab, site: str, real: str, state: str, timeout_s: float) -> float:
-    """Wait until every edge of the site sees the real in that state for all of its VIPs."""
+    """Wait until every edge of the site has the real in that state, and its rings to match."""
+    edges = [edge.name for edge in EDGES if edge.site == site]
 
     def agreed() -> bool:
-        return all(_states(lab, edge.name, real) == {state} for edge in EDGES if edge.site == site)
+        return all(_states(lab, edge, real) == {(state, state == "UP")} for edge in edges)
 
     def why() -> str:
-        return str({e.name: _states(lab, e.name, real) for e in EDGES if e.site == site})
+        return str({edge: _states(lab, edge, real) for edge in edges})
 
     return wait(agreed, timeout_s, why)
 
 
-def _states(lab: Lab, edge: str, real: str) -> set[str]:
-    return {state for (_, name), state in lab.real_states(edge).items() if name == real}
+def _states(lab: Lab, edge: str, real: str) -> set[tuple[str, bool]]:
+    """The real's state for each VIP of an edge, with whether it holds slots of the ring."""
+    rows = lab.ask(edge, "/reals", RealList).reals
+    return {(row.state, row.slots > 0) for row in rows if row.name == real}
 
 
 def _real_killed(lab: Lab) -> Shown:

@@ -20,7 +20,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
-from gslb.fleet.views import RealList, Status
+from gslb.fleet.views import Status
 from gslb.service.lifecycle import ExitCode, Refused
 from ops.lab import files, paths, processes, world
 from ops.lab.processes import Ledger, ProcessRecord
@@ -84,11 +84,6 @@ class Lab:
             raise OSError(f"{daemon}{path}: {reply.status} {body.decode()}")
         return msgspec.json.decode(body, type=shape)
 
-    def real_states(self, edge: str) -> dict[tuple[str, str], str]:
-        """(VIP, real) -> state, as one edge sees it."""
-        rows = self.ask(edge, "/reals", RealList).reals
-        return {(row.vip, row.name): row.state for row in rows}
-
     def trouble(self) -> list[str]:
         """What keeps the lab from being well, in words; empty when all is well."""
         found: list[str] = []
@@ -139,7 +134,7 @@ class Lab:
             yield log
             time.sleep(0.2)  # the kernel hands the last packets over in its own time
         finally:
-            child.send_signal(signal.SIGINT)
+            child.send_signal(signal.SIGTERM)
             child.communicate(timeout=5)
             log.seek(0)
 

@@ -1,7 +1,7 @@
 """Builds and removes the lab's network by pyroute2: namespaces, bridges, veth, routes with ECMP.
 
-Owns every kernel object of the lab except processes and BPF pins. `build` expects a clean machine,
-`remove` makes one whatever state a crash left. Never touches a namespace without the lab's prefix.
+Owns every kernel object of the lab except processes and the daemons' pins. `build` expects a clean
+machine, `remove` makes one whatever state a crash left. Never touches what is not the lab's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from pyroute2 import IPRoute, NetNS, netns
 from pyroute2.ethtool import Ethtool
 
+from bpf.program import Program
+from ops.lab import paths
 from ops.lab.topology import (
     EDGES,
     HOSTS,
@@ -123,8 +125,13 @@ def _connect(host: LabHost) -> None:
         bridge = router.link_lookup(ifname=segment.bridge)[0]
         router.link("set", index=index, mtu=segment.mtu, master=bridge, state="up")
     with inside(ROUTER_NAMESPACE):
-        # XDP_TX out of an edge's eth0 is received by this end, which needs NAPI: GRO brings it.
-        _features(host.name, {"rx-gro": host.role is Role.EDGE} | dict.fromkeys(_OFFLOADS, False))
+        _features(host.name, dict.fromkeys(_OFFLOADS, False))
+        if host.role is Role.EDGE:
+            # What XDP_TX sends out of an edge's eth0 waits in this end's ring until something else
+            # wakes it, unless an XDP program is attached here (veth_xdp_flush looks for one).
+            pins = paths.PIN_DIR / f"router-{host.name}"
+            with Program.load("pass", pin_dir=pins) as program:
+                program.attach(host.name, pins)
     with inside(host.namespace):
         _features("eth0", dict.fromkeys(_OFFLOADS, False))
         _sysctls({"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/eth0/rp_filter": "0"})

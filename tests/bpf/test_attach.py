@@ -57,7 +57,7 @@ def datapath(objects: None, pin_dir: Path) -> Iterator[Datapath]:
         bench.release("in0")
         quiet = stack.enter_context(Program.load("pass"))
         stack.callback(os.close, quiet.attach_for_process("out1"))
-        made = Datapath("in0", pin_dir, flows_per_cpu=1024)
+        made = Datapath("in0", pin_dir, flows_per_queue=1024)
         made.open()
         stack.callback(made.unload)
         made.apply(plan([real(2)], [vip(ring_to(2))]))
@@ -134,7 +134,7 @@ def test_packets_flow_without_the_agent_and_through_its_restarts(
 
     def restart() -> None:
         for _ in range(10):
-            successor = Datapath("in0", pin_dir, flows_per_cpu=1024)
+            successor = Datapath("in0", pin_dir, flows_per_queue=1024)
             successor.open()
             successor.close()
         restarted.set()

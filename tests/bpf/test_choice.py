@@ -11,7 +11,7 @@ import pytest
 from datapath_plans import VIP, index_of, plan, real, ring_of, ring_to, vip
 
 from bpf.packets import ACK, SYN, TCP, UDP, ethernet, ipv4, read_wrapped, tcp, udp
-from bpf.trial import XDP_DROP
+from bpf.trial import TEST_QUEUE, XDP_DROP
 from bpf.workbench import Workbench
 from edge_lb.datapath import Datapath
 from edge_lb.flow import Flow, slot
@@ -28,7 +28,7 @@ DROPPED = 0  # stands for "no real" in what `chosen` returns
 @pytest.fixture
 def datapath(bench: Workbench) -> Iterator[Datapath]:
     """A private copy, not attached."""
-    made = Datapath("in0", Path("/nowhere"), flows_per_cpu=1024)
+    made = Datapath("in0", Path("/nowhere"), flows_per_queue=1024)
     made.open_private()
     yield made
     made.close()
@@ -53,8 +53,8 @@ def chosen(
 
 
 def make_memory_old(datapath: Datapath, bench: Workbench) -> None:
-    """Lets every remembered flow of this CPU have been seen at the clock's beginning."""
-    table = datapath.program.maps["flows"].inner(bench.cpu)
+    """Lets every remembered flow have been seen at the clock's beginning."""
+    table = datapath.program.maps["flows"].inner(TEST_QUEUE)
     assert table is not None
     with table:
         for key in tuple(table.keys()):
@@ -105,7 +105,7 @@ def test_a_syn_flood_evicts_no_flow(datapath: Datapath, bench: Workbench):
     datapath.apply(plan([real(1), real(2)], [vip(ring_to(1))]))
     chosen(datapath, bench)
 
-    for number in range(5000):  # five times what a CPU's table holds
+    for number in range(5000):  # five times what a queue's table holds
         chosen(datapath, bench, client=IPv4Address(0x0A000000 + number), flags=SYN)
     datapath.apply(plan([real(1), real(2)], [vip(ring_to(2))]))
 
@@ -170,8 +170,8 @@ def test_locate_says_where_the_next_packet_goes(datapath: Datapath, bench: Workb
 
     seen = datapath.locate(flow)
 
-    assert (unseen.ring_real, unseen.remembered_real, unseen.cpu) == (1, 0, -1)
-    assert (seen.ring_real, seen.remembered_real, seen.cpu) == (2, 1, bench.cpu)
+    assert (unseen.ring_real, unseen.remembered_real, unseen.queue) == (1, 0, -1)
+    assert (seen.ring_real, seen.remembered_real, seen.queue) == (2, 1, TEST_QUEUE)
     assert seen.slot == slot(flow)
 
 

@@ -28,7 +28,7 @@ OTHER_VIP = IPv4Address("192.0.2.81")
 @pytest.fixture
 def datapath(bench: Workbench) -> Iterator[Datapath]:
     """A private copy, not attached."""
-    made = Datapath("in0", Path("/nowhere"), flows_per_cpu=64)
+    made = Datapath("in0", Path("/nowhere"), flows_per_queue=64)
     made.open_private()
     yield made
     made.close()
@@ -106,14 +106,14 @@ def test_an_unknown_vip_cannot_be_located(datapath: Datapath):
 
 
 def test_a_restart_takes_over_maps_flows_and_link(bench: Workbench, pin_dir: Path):
-    first = Datapath("out0", pin_dir, flows_per_cpu=64)
+    first = Datapath("out0", pin_dir, flows_per_queue=64)
     bench.release("out0")
     assert first.open() is False
     first.apply(plan([real(1), real(2)], [vip(ring_to(1))]))
     send(first, bench)
     first.close()
 
-    second = Datapath("out0", pin_dir, flows_per_cpu=64)
+    second = Datapath("out0", pin_dir, flows_per_queue=64)
     assert second.open() is True
     second.apply(plan([real(1), real(2)], [vip(ring_to(2))]))
     send(second, bench)
@@ -125,14 +125,14 @@ def test_a_restart_takes_over_maps_flows_and_link(bench: Workbench, pin_dir: Pat
 
 
 def test_another_process_finds_the_pins(bench: Workbench, pin_dir: Path):
-    datapath = Datapath("out0", pin_dir, flows_per_cpu=64)
+    datapath = Datapath("out0", pin_dir, flows_per_queue=64)
     bench.release("out0")
     datapath.open()
     datapath.apply(plan([real(1, epoch=3)], [vip(ring_to(1))]))
     datapath.close()
     script = (
         "import sys; from pathlib import Path; from edge_lb.datapath import Datapath\n"
-        "d = Datapath('out0', Path(sys.argv[1]), flows_per_cpu=64); taken = d.open()\n"
+        "d = Datapath('out0', Path(sys.argv[1]), flows_per_queue=64); taken = d.open()\n"
         "print(taken, [(r.index, r.epoch) for r in d.read_back().reals], d.ring(0)[5])"
     )
 
@@ -155,7 +155,7 @@ def test_a_map_of_another_layout_is_refused_by_name(objects: None, pin_dir: Path
 
 
 def test_an_interface_that_is_taken_is_refused(bench: Workbench, pin_dir: Path):
-    datapath = Datapath("in0", pin_dir, flows_per_cpu=64)
+    datapath = Datapath("in0", pin_dir, flows_per_queue=64)
 
     with pytest.raises(errors.InterfaceBusyError, match="in0"):
         datapath.open()
@@ -164,7 +164,7 @@ def test_an_interface_that_is_taken_is_refused(bench: Workbench, pin_dir: Path):
 
 
 def test_a_missing_interface_is_refused(bench: Workbench, pin_dir: Path):
-    datapath = Datapath("nosuch0", pin_dir, flows_per_cpu=64)
+    datapath = Datapath("nosuch0", pin_dir, flows_per_queue=64)
 
     with pytest.raises(errors.InterfaceMissingError, match="nosuch0"):
         datapath.open()
@@ -173,7 +173,7 @@ def test_a_missing_interface_is_refused(bench: Workbench, pin_dir: Path):
 
 
 def test_a_driver_without_xdp_is_refused(bench: Workbench, pin_dir: Path):
-    datapath = Datapath("lo", pin_dir, flows_per_cpu=64)
+    datapath = Datapath("lo", pin_dir, flows_per_queue=64)
 
     with pytest.raises(errors.NativeXdpUnsupportedError, match="lo"):
         datapath.open()
@@ -182,7 +182,7 @@ def test_a_driver_without_xdp_is_refused(bench: Workbench, pin_dir: Path):
 
 
 def test_a_missing_object_names_the_mend(tmp_path: Path):
-    with pytest.raises(errors.ObjectMissingError, match="make bpf"):
+    with pytest.raises(errors.ObjectMissingError, match="make setup"):
         program.Program.load("lb", path=tmp_path / "lb.bpf.o")
 
 
