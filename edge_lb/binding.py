@@ -8,6 +8,7 @@ the list is a file in the state directory. Called by `edge_lb.real_agent`.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -144,5 +145,5 @@ def _change(route: IPRoute, verb: str, index: int, address: Address) -> bool:
         if error.code == errno.EPERM:
             text = f"binding {address} was not permitted; run as root"
             raise Refused(ExitCode.NOT_ROOT, text) from None
-        raise
+        raise OSError(error.code, f"binding {address}: {os.strerror(error.code)}") from error
     return True

@@ -51,7 +51,10 @@ async def run_check(check: Check, address: Address, session: aiohttp.ClientSessi
                 reason = await _http(check, address, session, trace)
         ok = True
     except TimeoutError:
-        what = "connect timeout" if not trace.connected else "no answer within"
+        if trace.connected:
+            what = "no answer within"
+        else:
+            what = f"{'TLS ' if check.kind is CheckKind.HTTPS else ''}connect timeout"
         reason = f"{what} {check.timeout_s:.1f} s"
     except (_Failure, OSError, aiohttp.ClientError) as error:
         reason = _words(error)

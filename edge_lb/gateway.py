@@ -11,7 +11,6 @@ import asyncio
 import socket
 import struct
 from ipaddress import IPv4Address
-from pathlib import Path
 
 from pyroute2 import IPRoute
 
@@ -47,25 +46,26 @@ class Gateway:
     async def reachable(self) -> bool:
         """Whether the gateway answers now; takes at most TRIES * TRY_S seconds."""
         try:
-            wanted = await asyncio.to_thread(self._find)
-            if wanted is None:
-                return self._carrier()
+            wanted, carrier = await asyncio.to_thread(self._find)
+            if wanted is None or not carrier:
+                return carrier
             return await self._ask(wanted)
         except OSError:
             return False  # an interface that is gone or down leads nowhere
 
-    def _find(self) -> IPv4Address | None:
-        """The gateway of the default route by this interface, if there is one."""
+    def _find(self) -> tuple[IPv4Address | None, bool]:
+        """The gateway of the default route by this interface, if any, and whether it has carrier.
+
+        Netlink's library runs an event loop of its own: this is called in a thread.
+        """
         index = socket.if_nametoindex(self._interface)
         with IPRoute() as route:
+            carrier = any(link.get_attr("IFLA_CARRIER") for link in route.get_links(index))
             for found in route.get_default_routes(family=socket.AF_INET):
                 gateway = found.get_attr("RTA_GATEWAY")
                 if found.get_attr("RTA_OIF") == index and gateway:
-                    return IPv4Address(gateway)
-        return None
-
-    def _carrier(self) -> bool:
-        return Path(f"/sys/class/net/{self._interface}/carrier").read_text().strip() == "1"
+                    return IPv4Address(gateway), carrier
+        return None, carrier
 
     async def _ask(self, wanted: IPv4Address) -> bool:
         loop = asyncio.get_running_loop()
