@@ -12,7 +12,6 @@ from ipaddress import ip_network
 from math import asin, cos, radians, sin, sqrt
 from typing import Protocol
 
-from gslb.client import Client
 from gslb.fleet.model import Address, Fleet, Location, Network, SiteName
 
 _EARTH_KM = 6371.0
@@ -29,6 +28,18 @@ class Place:
     location: Location | None
     site: SiteName | None
     scope_bits: int
+
+
+class Locatable(Protocol):
+    """Whoever asks, as far as a place goes; `gslb.client.Client` is one."""
+
+    @property
+    def point(self) -> tuple[Address, int]:
+        """The address to locate and how many of its bits are known."""
+
+    @property
+    def told(self) -> bool:
+        """Whether a subnet that says something came with the question."""
 
 
 class GeoDatabase(Protocol):
@@ -74,7 +85,7 @@ class Locator:
             for version, networks in self._networks.items()
         }
 
-    def locate(self, client: Client) -> Place:
+    def locate(self, client: Locatable) -> Place:
         """The client's place: longest match over the sites' client networks, then the database."""
         address, known_bits = client.point
         site, bits = self._covers[address.version].find(int(address))

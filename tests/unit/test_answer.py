@@ -11,7 +11,9 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 from dns_world import (
+    FLEET,
     RESOLVER,
+    ZONE,
     addresses,
     ask,
     flags,
@@ -22,9 +24,11 @@ from dns_world import (
     scope,
 )
 
+from gslb.fleet.config import FleetFile, build_fleet, parse_toml
 from gslb.fleet.health import OverrideKind, VipState
 from gslb.query import OUTCOMES, Outcome
 from gslb.render import compile_answers
+from gslb.zone import zone_faults
 
 SOA_OWNER = dns.rdatatype.SOA
 
@@ -385,3 +389,20 @@ def test_each_outcome_is_counted_under_its_name() -> None:
     }
 
     assert {name: _answered(query)[0] for name, query in asked.items()} == {n: n for n in asked}
+
+
+def test_the_longest_zone_answers_and_the_cut_between_two_zones_of_ours_holds() -> None:
+    toml = FLEET + '\n[zone."sub.example.com"]\nfile = "sub"\ndynamic = { "www" = "four" }\n'
+    inner = "@ 60 IN SOA ns1 hostmaster 9 2h 15m 2w 60\n  60 IN NS ns1\nns1 60 IN A 192.0.2.9\n"
+    outer = ZONE + f"sub IN NS ns1.sub\nsub IN DS 1 8 2 {'ab' * 32}\nns1.sub IN A 192.0.2.9\n"
+    shape = parse_toml(toml.encode(), "fleet.toml", FleetFile)
+    texts = {"example.com": outer, "sub.example.com": inner}
+    fleet = build_fleet(shape, texts, "fleet.toml", "0" * 12, [])
+    answerer = make_answerer(make_snapshot(fleet))
+
+    assert not zone_faults(fleet)
+    assert addresses(ask(answerer, "www.sub.example.com")) == ["192.0.2.1"]
+    assert ask(answerer, "sub.example.com", "SOA").answer[0][0].serial == 9
+    assert str(ask(answerer, "x.sub.example.com").authority[0].name) == "sub.example.com."
+    assert ask(answerer, "sub.example.com", "DS").answer
+    assert "AA" in flags(ask(answerer, "ns1.sub.example.com"))
