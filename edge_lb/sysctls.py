@@ -17,8 +17,9 @@ from gslb.service.lifecycle import ExitCode, Refused
 CONF = Path("/proc/sys/net/ipv4/conf")
 FILE = "sysctls.json"
 
-EDGE_WANTED = {"forwarding": "1", "rp_filter": "2"}
-"""bpf_fib_lookup forwards only where the kernel would; clients' paths need not be symmetric."""
+EDGE_WANTED = {"forwarding": "1", "rp_filter": "2", "arp_ignore": "1", "arp_announce": "2"}
+"""bpf_fib_lookup forwards only where the kernel would; clients' paths need not be symmetric; VIPs
+are routed to edges, so an edge never tells of them by ARP."""
 
 
 class Sysctls:
@@ -35,17 +36,12 @@ class Sysctls:
         found = self._found()
         changed: dict[str, str] = {}
         for key, value in wanted.items():
-            path = CONF / key
-            try:
-                now = path.read_text().strip()
-                found.setdefault(key, now)
-                if now != value:
-                    self._keep(found)
-                    path.write_text(value)
-                    changed[key] = f"{now} -> {value}"
-            except OSError as error:
-                text = f"{path}: {error.strerror}; run as root, with /proc/sys writable"
-                raise Refused(ExitCode.NOT_ROOT, text) from None
+            now = (CONF / key).read_text().strip()
+            found.setdefault(key, now)
+            if now != value:
+                self._keep(found)
+                _write(CONF / key, value)
+                changed[key] = f"{now} -> {value}"
         return changed
 
     def restore(self) -> dict[str, str]:
@@ -53,7 +49,7 @@ class Sysctls:
         found = self._found()
         for key, value in found.items():
             with suppress(FileNotFoundError):
-                (CONF / key).write_text(value)
+                _write(CONF / key, value)
         self._path.unlink(missing_ok=True)
         return found
 
@@ -67,3 +63,11 @@ class Sysctls:
         draft = self._path.with_suffix(".draft")
         draft.write_bytes(msgspec.json.encode(dict(found)))
         draft.replace(self._path)
+
+
+def _write(path: Path, value: str) -> None:
+    try:
+        path.write_text(value)
+    except PermissionError as error:
+        text = f"{path}: {error.strerror}; run as root, with /proc/sys writable"
+        raise Refused(ExitCode.NOT_ROOT, text) from None

@@ -14,6 +14,7 @@ from gslb.service.lifecycle import ExitCode
 pytestmark = pytest.mark.netns
 
 RING_SLOTS = 65537
+VIP = "198.51.100.1"
 MOVED_MAX = 4  # of about 20 probes
 REALS = {"web1": "127.0.0.11", "web2": "127.0.0.12", "web3": "127.0.0.13"}
 CHECK = (
@@ -30,7 +31,7 @@ def fleet_text() -> str:
         '[fleet]\nname = "small"\n'
         '[site.fra]\nlocation = { country = "DE", lat = 50.0, lon = 8.0 }\nedges = ["edge1"]\n'
         f"{reals}"
-        '[vip.www]\nsite = "fra"\naddress = "198.51.100.1"\nport = 80\n'
+        f'[vip.www]\nsite = "fra"\naddress = "{VIP}"\nport = 80\n'
         f'reals = ["web1", "web2", "web3"]\ncheck = {CHECK}\n'
     )
 
@@ -253,6 +254,12 @@ def test_views_tell_verdicts_maps_and_metrics(edge: EdgeHost):
     assert edge.world.sysctl("eth0/forwarding") == "1"
 
 
+def test_edge_has_the_vip_so_that_its_stack_answers_what_the_program_passes(edge: EdgeHost):
+    edge.world.wait(lambda: VIP in edge.world.addresses("lo"))
+
+    assert edge.world.sysctl("eth0/arp_ignore") == "1"
+
+
 def test_undo_takes_the_program_off_and_puts_settings_back(edge: EdgeHost):
     assert edge.run("--undo").returncode == ExitCode.RUNNING
     assert edge.world.end(edge.daemon, signal.SIGTERM) == ExitCode.DONE
@@ -264,6 +271,7 @@ def test_undo_takes_the_program_off_and_puts_settings_back(edge: EdgeHost):
     assert not edge.world.xdp_attached()
     assert not edge.world.pin_dir.exists()
     assert edge.world.sysctl("eth0/forwarding") == "0"
+    assert VIP not in edge.world.addresses("lo")
 
 
 def test_edge_that_is_not_of_its_site_is_refused(world: SiteWorld):
