@@ -83,15 +83,15 @@ def run_edge(path: Path) -> int:
     need_interface(host.edge.interface, "$.edge.interface")
     state_dir = Path(host.host.state_dir)
     with hold_lock(state_dir, ROLE):
-        changed = Sysctls(state_dir).set(
-            {f"{host.edge.interface}/{name}": value for name, value in EDGE_WANTED.items()}
-        )
-        for setting, how in changed.items():
-            log.get().info("sysctl.changed", setting=f"net.ipv4.conf.{setting}", value=how)
         datapath = Datapath(host.edge.interface, Path(host.edge.pin_dir))
         with translated():
             datapath.open()
         try:
+            changed = Sysctls(state_dir).set(
+                {f"{host.edge.interface}/{name}": value for name, value in EDGE_WANTED.items()}
+            )
+            for setting, how in changed.items():
+                log.get().info("sysctl.changed", setting=f"net.ipv4.conf.{setting}", value=how)
             asyncio.run(_live(path, host, fleet, datapath))
         finally:
             datapath.close()
