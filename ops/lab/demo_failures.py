@@ -98,7 +98,9 @@ def _site_returns(lab: Lab) -> Shown:
         if web.site == "sin":
             lab.start(f"{web.name}-nginx")
     took_s = wait(lambda: answered(lab) == WEB_ADDRESSES, 15.0, lambda: str(sorted(answered(lab))))
-    return Shown("start them again", f"all 6 VIPs are answered again after {took_s:.1f} s")
+    well_s = took_s + lab.wait_well(15.0)
+    came = f"all 6 VIPs are answered again after {took_s:.1f} s, all reals UP after {well_s:.1f} s"
+    return Shown("start them again", came)
 
 
 def _store_stopped(lab: Lab) -> Shown:
@@ -117,7 +119,7 @@ def _store_stopped(lab: Lab) -> Shown:
     demand(covered == WEB_ADDRESSES, f"answers shrank to {sorted(covered)}")
     demand(any(address in str(reply) for address in WEB_ADDRESSES), f"HTTPS said {reply}")
     demand(not _errors(fresh), f"packets stopped: {fresh}")
-    back_s = wait(lambda: not lab.trouble(), 20.0, lambda: "; ".join(lab.trouble()))
+    back_s = lab.wait_well(20.0)
     return Shown(
         how,
         f"dns noticed after {lost_s:.1f} s; {LEASE_S + SLACK_S:.0f} s later, beyond every lease,\n"
@@ -194,7 +196,7 @@ def _clean_stop(lab: Lab) -> Shown:
     record = lab.ledger.processes["dns"]
     took_s = wait(lambda: not alive(record), 10.0, lambda: "dns did not stop")
     lab.start("dns")
-    back_s = wait(lambda: not lab.trouble(), 20.0, lambda: "; ".join(lab.trouble()))
+    back_s = lab.wait_well(20.0)
     covered = answered(lab)
     demand(covered == WEB_ADDRESSES, f"after the restart: {sorted(covered)}")
     return Shown(

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -87,16 +87,16 @@ class Lab:
     def trouble(self) -> list[str]:
         """What keeps the lab from being well, in words; empty when all is well."""
         found: list[str] = []
-        for daemon in (*(edge.name for edge in EDGES), *(real.name for real in REALS), "https"):
+        daemons = (*(edge.name for edge in EDGES), *(real.name for real in REALS), "dns", "https")
+        for daemon in daemons:
             try:
-                self.ask(daemon, "/status", Status)
+                status = self.ask(daemon, "/status", Status)
             except (OSError, http.client.HTTPException) as error:
                 found.append(f"{daemon}: {error}")
-        try:
-            status = self.ask("dns", "/status", Status)
-        except (OSError, http.client.HTTPException) as error:
-            return [*found, f"dns: {error}"]
-        found += [f"{vip.name}: {vip.state}" for vip in status.vips if vip.state != "UP"]
+                continue
+            found += [f"{daemon}: {line}" for line in status.trouble]
+            if daemon == "dns":
+                found += [f"{vip.name}: {vip.state}" for vip in status.vips if vip.state != "UP"]
         return found
 
     def wait_well(self, timeout_s: float = READY_S) -> float:
@@ -119,24 +119,28 @@ class Lab:
             paths.STORE_DIR.with_suffix(".gone").rename(paths.STORE_DIR)
 
     @contextmanager
-    def capture(self, host: str, expression: str) -> Iterator[IO[str]]:
-        """tcpdump on eth0 of a host while the block runs; the file is read after it."""
-        log = (paths.LAB_DIR / f"capture-{host}.txt").open("w+")
+    def capture(self, host: str, expression: str) -> Iterator[list[str]]:
+        """tcpdump on eth0 of a host while the block runs; after it the list holds the packets."""
+        seen: list[str] = []
         argv = ("tcpdump", "-l", "-n", "-e", "-i", "eth0", expression)
-        child = subprocess.Popen(
-            processes.in_namespace(host, argv), stdout=log, stderr=subprocess.PIPE, text=True
-        )
-        try:
+        with subprocess.Popen(
+            processes.in_namespace(host, argv),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as child:
             assert child.stderr is not None
             for line in child.stderr:
                 if "listening on" in line:
                     break
-            yield log
-            time.sleep(0.2)  # the kernel hands the last packets over in its own time
-        finally:
-            child.send_signal(signal.SIGTERM)
-            child.communicate(timeout=5)
-            log.seek(0)
+            try:
+                yield seen
+                time.sleep(0.2)  # the kernel hands the last packets over in its own time
+            finally:
+                child.send_signal(signal.SIGTERM)
+                out, _ = child.communicate(timeout=5)
+                # tcpdump adds an empty line when it is interrupted.
+                seen += [line for line in out.splitlines() if line.strip()]
 
 
 def wait(ready: Callable[[], bool], timeout_s: float, why: Callable[[], str]) -> float:

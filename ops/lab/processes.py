@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -96,19 +95,21 @@ def _redis_argv() -> tuple[str, ...]:
 def start(ledger: Ledger, name: str) -> ProcessRecord:
     """Start one process in its host's namespace and remember it."""
     host, argv = commands(redis=ledger.redis)[name]
+    # Not subprocess: the lab's processes outlive the command that starts them.
+    command = in_namespace(host, argv)
     with paths.log_of(name).open("ab") as log:
-        child = subprocess.Popen(  # the lab's processes outlive the command that starts them
-            in_namespace(host, argv),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=environment(name),
-            cwd="/",
+        pid = os.posix_spawnp(
+            command[0],
+            command,
+            environment(name),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
+            ],
+            setsid=True,
         )
-    record = ProcessRecord(
-        name=name, host=host, pid=child.pid, ticks=_start_ticks(child.pid) or 0, argv=argv
-    )
+    record = ProcessRecord(name=name, host=host, pid=pid, ticks=_start_ticks(pid) or 0, argv=argv)
     ledger.processes[name] = record
     save_ledger(ledger)
     return record

@@ -19,4 +19,9 @@ def test_the_step_holds(lab: Lab, step: Step) -> None:
     assert isinstance(shown, Shown)
     assert shown.ran
     assert shown.came
+
+
+def test_all_is_well_after_the_last_step(lab: Lab) -> None:
+    lab.wait_well(15.0)
+
     assert lab.trouble() == []
