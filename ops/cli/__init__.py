@@ -1,0 +1,1 @@
+"""`waypost ...`: the command tree, the admin-socket client, tables and --json."""
