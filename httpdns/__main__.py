@@ -55,7 +55,7 @@ async def serve(settings: Settings, pair: Pair) -> None:
     (settings.state_dir / "https.counters").unlink(missing_ok=True)
     counters = counter_table(settings.state_dir, counter_rows(settings.workers))
     events, registry = EventLog(), Registry()
-    crew = Crew(settings.path.resolve(), sockets, pair, events)
+    crew = Crew(settings, sockets, pair, events)
     store = open_store(settings.store)
     follower = FleetFollower(
         settings.fleet,
@@ -85,7 +85,7 @@ async def serve(settings: Settings, pair: Pair) -> None:
         _warn_of_restart(settings, fresh)
         seat.settings, seat.config_at_s = fresh, clock.unix_s()
         follower.replace_fleet(fresh.fleet)
-        crew.reload()
+        crew.reload(fresh)
         _take_pair(fresh_pair, crew, events)
         events.add("config.reloaded", config_hash=fresh.fleet.config_hash)
 

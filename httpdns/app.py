@@ -52,6 +52,7 @@ _METHODS = {
     HEALTH_PATH: _READ,
     INDEX_PATH: _READ,
 }
+_SERVER = ("server", "waypost")
 _JSON = ("content-type", native.MEDIA_TYPE)
 _DNS = ("content-type", doh.MEDIA_TYPE)
 _NO_STORE = ("cache-control", "no-store")
@@ -160,9 +161,9 @@ class App:
         self._counters.add(OUTCOME_INDEX[response.outcome])
         if scope.method == "HEAD":
             length = ("content-length", str(len(response.body)))
-            protocol.response_empty(response.status, [*response.headers, length])
+            protocol.response_empty(response.status, [*response.headers, _SERVER, length])
         else:
-            protocol.response_bytes(response.status, response.headers, response.body)
+            protocol.response_bytes(response.status, [*response.headers, _SERVER], response.body)
 
     async def _respond(self, scope: Scope, protocol: Exchange) -> Response:
         path, method = scope.path, scope.method

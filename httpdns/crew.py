@@ -15,14 +15,14 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from gslb.service.events import EventLog
 from gslb.service.lifecycle import ExitCode, Refused
 from httpdns.certificates import Pair
-from httpdns.worker import DRAIN_S, Orders
+from httpdns.settings import Settings
+from httpdns.worker import DRAIN_S, Orders, give_settings
 
 READY_S = 15.0  # a worker that does not serve by then is given up
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.2, 5.0
@@ -67,9 +67,9 @@ class Crew:
     """All workers; a Part."""
 
     def __init__(
-        self, config: Path, sockets: list[socket.socket], pair: Pair, events: EventLog
+        self, settings: Settings, sockets: list[socket.socket], pair: Pair, events: EventLog
     ) -> None:
-        self._config = config
+        self._settings = settings
         self._sockets = sockets
         self._pair = pair
         self._events = events
@@ -95,8 +95,9 @@ class Crew:
         for event in self._changed:
             event.set()
 
-    def reload(self) -> None:
-        """Let every worker read the configuration again, in place."""
+    def reload(self, settings: Settings) -> None:
+        """Let every worker read the configuration again, in place; later ones start with it."""
+        self._settings = settings
         for life in self._lives.values():
             if life.process.returncode is None:
                 life.process.send_signal(signal.SIGHUP)
@@ -170,9 +171,10 @@ class Crew:
         self._turns[number] += 1
         life_read, life_write = os.pipe()
         ready_read, ready_write = os.pipe()
+        settings = _memory_file(give_settings(self._settings))
         chain, key = _memory_file(self._pair.chain), _memory_file(self._pair.key)
         orders = Orders(
-            config=str(self._config),
+            settings_fd=settings,
             row=number * _LIVES + turn % _LIVES,
             rows=counter_rows(len(self._sockets)),
             listen_fd=self._sockets[number].fileno(),
@@ -181,7 +183,7 @@ class Crew:
             ready_fd=ready_write,
             lifeline_fd=life_read,
         )
-        theirs = (life_read, ready_write, chain, key)
+        theirs = (life_read, ready_write, settings, chain, key)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -250,7 +252,7 @@ def _let_go(life: _Life) -> None:
 
 def _memory_file(content: bytes) -> int:
     """A file that is nowhere on disk; the caller closes it."""
-    fd = os.memfd_create("waypost-tls")
+    fd = os.memfd_create("waypost")
     os.write(fd, content)
     return fd
 

@@ -8,8 +8,12 @@ life, so a worker can be replaced without a refused connection. Never decides an
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from granian import _futures, _granian
@@ -21,6 +25,7 @@ from httpdns.app import Exchange, Scope
 BACKLOG = 1024
 CONNECTIONS_MAX = 16_384  # of one worker; about 40 kB each with TLS
 HEADER_TIMEOUT_MS = 10_000  # also how long an idle HTTP/1.1 connection is kept
+SETTLE_S = 1.0  # a TLS 1.3 handshake at a round trip of 0.5 s, and the request behind it
 STREAMS_MAX = 100  # RFC 9113 section 6.5.2 advises no fewer
 
 Handler = Callable[[Scope, Exchange], Awaitable[None]]
@@ -87,6 +92,30 @@ class Front:
         worker.serve_mtr(scheduler, loop, self._signal)
 
     async def drain(self) -> None:
-        """Accept no more, finish the requests under way, close; idle connections close at once."""
+        """Accept no more, let handshakes and first requests finish, then close what is idle.
+
+        granian drops a handshake under way when it is told to end, hence the pause: the accepted
+        get `SETTLE_S` to finish it and to send their request. Ends once every request is answered.
+        """
+        _stop_accepting(self._doorway.listen_fd)
+        await asyncio.sleep(SETTLE_S)
         self._signal.set()
         await self._ended.wait()
+
+
+def _stop_accepting(listen_fd: int) -> None:
+    """Put an idle socket in the place of the listening one, in this process alone.
+
+    granian has no way to stop accepting and go on serving. The true socket lives on in the parent
+    and in our successor, which gets every connection from now on.
+    """
+    listening = os.fstat(listen_fd)
+    idle = socket.socket(socket.AF_UNIX)
+    idle.bind("")  # Linux gives it an abstract name that nobody knows
+    idle.listen(1)
+    idle.setblocking(False)
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(int(entry.name)), listening):
+                os.dup2(idle.fileno(), int(entry.name), inheritable=False)
+    idle.detach()

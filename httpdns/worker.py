@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
+import resource
 import shutil
 import signal
 import sys
@@ -35,12 +37,13 @@ from gslb.service.stores import open_store
 from gslb.subset import Chance
 from httpdns.app import App, World
 from httpdns.caller import Callers
-from httpdns.front import CALLER_GONE, Doorway, Front
+from httpdns.front import CALLER_GONE, CONNECTIONS_MAX, Doorway, Front
 from httpdns.protocol import Outcome
 from httpdns.resolve import Resolver
 from httpdns.settings import Settings, load_settings
 
 FIRST_READ_S = 1.0  # so long a new worker waits for the store before it serves what it has
+_OTHER_FILES = 512  # store, logs, libraries
 DRAIN_S = 10.0  # so long a request under way may take
 COUNTERS = (*Outcome, *(f"dns_{outcome.value}" for outcome in OUTCOMES))
 """The columns of the counter table: what became of requests, then of DNS messages in them."""
@@ -49,7 +52,7 @@ COUNTERS = (*Outcome, *(f"dns_{outcome.value}" for outcome in OUTCOMES))
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """What the parent tells a worker at its start. `*_fd` are inherited file descriptors."""
 
-    config: str
+    settings_fd: int
     row: int  # of the counter table
     rows: int
     listen_fd: int
@@ -65,6 +68,19 @@ def version() -> str:
         return package_version("waypost")
     except PackageNotFoundError:
         return "0+source"
+
+
+def give_settings(settings: Settings) -> bytes:
+    """The checked configuration as the parent hands it to a worker, whatever is on disk by then."""
+    return pickle.dumps(settings)
+
+
+def take_settings(fd: int) -> Settings:
+    """What `give_settings` gave, from an inherited file."""
+    with open(f"/proc/self/fd/{fd}", "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        settings = pickle.load(file)
+    assert isinstance(settings, Settings), "only the parent writes this file"
+    return settings
 
 
 def counter_table(state_dir: Path, rows: int) -> CounterTable:
@@ -218,11 +234,20 @@ def _warm_copy(state_dir: Path, row: int) -> Path:
     return path
 
 
+def _allow_connections() -> None:
+    """Raise the limit of open files to what the front may hold, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_MAX + _OTHER_FILES
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+
+
 def main() -> int:
     """Serve by the orders on the command line."""
     orders = msgspec.json.decode(sys.argv[1], type=Orders)
-    settings = load_settings(Path(orders.config))
+    settings = take_settings(orders.settings_fd)
     log.setup("https", settings.host.log_level)
+    _allow_connections()
     uvloop.run(serve(orders, settings))
     # granian's threads may still hold a stalled connection, which is not worth waiting for.
     sys.stderr.flush()
