@@ -43,7 +43,8 @@ class Case:
 
 def h2load(case: Case, seconds: float) -> float:
     """Requests a second of one run; ends the program if any request failed."""
-    command = ["h2load", "-t1", f"-c{CONNECTIONS}", "-D", f"{seconds * 1000:.0f}ms", "--warm-up-time=300ms"]
+    duration = f"{seconds * 1000:.0f}ms"
+    command = ["h2load", "-t1", f"-c{CONNECTIONS}", "-D", duration, "--warm-up-time=300ms"]
     command += ["--h1"] if case.h1 else [f"-m{STREAMS}"]
     run = subprocess.run([*command, case.url], capture_output=True, text=True, timeout=60)
     rate, failed = _RATE.search(run.stdout), _FAILED.search(run.stdout)
