@@ -14,7 +14,6 @@ from ipaddress import IPv4Address
 from random import Random
 
 from bpf.errors import BpfError
-from edge_lb.binding import Binding
 from edge_lb.checker import Checker
 from edge_lb.checks import CheckResult
 from edge_lb.datapath import Datapath, Held
@@ -28,13 +27,12 @@ from edge_lb.report import Content, content
 from edge_lb.seats import FoundReal, FoundVip, Seats, assign, recover
 from edge_lb.wills import Wills
 from gslb.fleet.health import Override
-from gslb.fleet.model import Address, Fleet, RealName, SiteName
+from gslb.fleet.model import Fleet, RealName, SiteName
 from gslb.fleet.snapshot import Holdings
 from gslb.fleet.store import Store
 from gslb.service import clock
 from gslb.service.events import EventLog
 from gslb.service.follow import FleetFollower
-from gslb.service.lifecycle import Refused
 
 TICK_S = 1.0  # how often a doubt, a failed write and an unheard drain are looked at again
 
@@ -61,7 +59,6 @@ class EdgeAgent:
         datapath: Datapath,
         store: Store,
         gateway: Gateway,
-        binding: Binding,
         memory_file: MemoryFile,
         events: EventLog,
         rng: Random,
@@ -95,8 +92,6 @@ class EdgeAgent:
         )
         self._datapath = datapath
         self._gateway = gateway
-        self._binding = binding
-        self._bound: frozenset[Address] | None = None
         self._events = events
         self._follower: FleetFollower | None = None
         self._rings = Rings()
@@ -123,7 +118,6 @@ class EdgeAgent:
             reals=str(len(plan.reals)),
             taken_over=f"{len(held.vips)} VIPs from the maps",
         )
-        self.wake()
 
     async def run(self) -> None:
         """Settle after every change, and look again at what is not settled; until cancelled."""
@@ -147,7 +141,6 @@ class EdgeAgent:
                 self._events.add("doubt.begun" if doubt else "doubt.ended", edge=self.settings.edge)
             self.judge.believe(doubt=doubt)
             changes = await self._replan()
-            await self._bind()
             self._remember(self.publisher.generation)
             self.publisher.kick()
             return changes
@@ -217,22 +210,6 @@ class EdgeAgent:
                 "ring.changed", vip=change.vip, slots=str(change.slots), why=change.words
             )
         return changes
-
-    async def _bind(self) -> None:
-        """Have the VIPs as the edge's own addresses, so that its stack answers a ping of a VIP.
-
-        Without them it would route what the program passes, back to the router it came from.
-        """
-        wanted = frozenset(vip.address for vip in self.fleet.vips_of_site(self.settings.site))
-        if wanted == self._bound:
-            return
-        try:
-            # In a thread: netlink's library runs an event loop of its own.
-            await asyncio.to_thread(self._binding.bind, wanted)
-        except (Refused, OSError) as error:
-            self._events.add("binding.failed", reason=str(error))
-        else:
-            self._bound = wanted
 
     def _build(self, drained: frozenset[RealName]) -> Plan:
         return build_plan(

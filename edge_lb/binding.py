@@ -1,9 +1,8 @@
-"""VIPs as addresses of a host of its own, and its silence about them.
+"""The VIPs of a real as addresses of its own, and its silence about them.
 
 Owns adding and removing /32 and /128 addresses by netlink, and the ARP settings without which a
 real on the edges' subnet would draw the clients' packets to itself. It removes only what it added:
-the list is a file in the state directory. Called by `edge_lb.real_agent`, and by `edge_lb.agent`
-for the edge, whose own stack answers a ping of a VIP.
+the list is a file in the state directory. Called by `edge_lb.real_agent`.
 """
 
 from __future__ import annotations

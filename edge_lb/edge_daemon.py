@@ -14,7 +14,6 @@ from random import Random
 
 from bpf import program
 from edge_lb.agent import EdgeAgent, EdgeSettings
-from edge_lb.binding import Binding
 from edge_lb.datapath import Datapath
 from edge_lb.edge_admin import serve_edge
 from edge_lb.gateway import Gateway
@@ -34,7 +33,6 @@ from gslb.service.metrics import Registry
 from gslb.service.stores import open_store
 
 ROLE = "edge"
-VIP_INTERFACE = "lo"
 
 
 def load_edge(path: Path) -> tuple[EdgeHost, Fleet]:
@@ -65,13 +63,9 @@ def undo_edge(path: Path) -> int:
     state_dir = Path(host.host.state_dir)
     with hold_lock(state_dir, ROLE), translated():
         unloaded = program.unload(Path(host.edge.pin_dir))
-        removed = Binding(VIP_INTERFACE, state_dir).undo()
         restored = Sysctls(state_dir).restore()
     what = "program and pins removed" if unloaded else "no program was loaded"
-    sys.stdout.write(
-        f"{host.host.name}: {what}, {len(removed)} VIP addresses removed, "
-        f"{len(restored)} kernel settings put back\n"
-    )
+    sys.stdout.write(f"{host.host.name}: {what}, {len(restored)} kernel settings put back\n")
     return ExitCode.DONE
 
 
@@ -109,7 +103,6 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath) ->
         datapath,
         store,
         Gateway(host.edge.interface),
-        Binding(VIP_INTERFACE, state_dir),
         MemoryFile(state_dir),
         events,
         Random(),  # jitter only; seeded by the system, so that edges do not check in step

@@ -84,10 +84,19 @@ Changes = tuple[VipChange, ...]
 Standings = Mapping[tuple[VipName, RealName], RealState]
 
 
-class Rings:
-    """Builds rings, and remembers those of the last plan: an unchanged VIP is not built again."""
+SHAPES_MAX = 32  # 262 kB each; a real that comes and goes finds both of its shapes again
 
-    def __init__(self) -> None:
+
+class Rings:
+    """Builds rings, and remembers them: those of the last plan as they are, and recent shapes.
+
+    A shape is a ring of positions among the members. VIPs with like members share one, whatever
+    their seats are, so one dead real costs one building for all of its VIPs.
+    """
+
+    def __init__(self, shapes_max: int = SHAPES_MAX) -> None:
+        self._shapes_max = shapes_max
+        self._shapes: dict[tuple[tuple[str, int], ...], array[int]] = {}
         self._built: dict[tuple[Member, ...], array[int]] = {}
         self._used: dict[tuple[Member, ...], array[int]] = {}
 
@@ -95,9 +104,26 @@ class Rings:
         """The ring of these members, built at most once while it is in use."""
         ring = self._built.get(members)
         if ring is None:
-            ring = build_ring(members)
+            seats = [0, *(member.index for member in members)]
+            ring = array("I", map(seats.__getitem__, self._shape(members)))
         self._used[members] = ring
         return ring
+
+    def _shape(self, members: tuple[Member, ...]) -> array[int]:
+        """The ring of positions, from 1; kept until `shapes_max` others were used."""
+        key = tuple((member.name, member.weight) for member in members)
+        shape = self._shapes.pop(key, None)
+        if shape is None:
+            shape = build_ring(
+                [
+                    Member(name=name, weight=weight, index=position)
+                    for position, (name, weight) in enumerate(key, 1)
+                ]
+            )
+        self._shapes[key] = shape
+        if len(self._shapes) > self._shapes_max:
+            del self._shapes[next(iter(self._shapes))]
+        return shape
 
     def forget_unused(self) -> None:
         """Keep what was asked for since the last call only."""
@@ -196,7 +222,10 @@ def diff(old: Plan | None, new: Plan) -> Changes:
     changes: list[VipChange] = []
     for vip in new.vips:
         known = before.pop(vip.name, None)
-        slots = moved(known.ring, vip.ring) if known is not None else len(vip.ring)
+        if known is None:
+            slots = len(vip.ring)
+        else:  # most VIPs of a plan keep the very ring
+            slots = 0 if known.ring is vip.ring else moved(known.ring, vip.ring)
         words = _words(old_reals.get(vip.name, {}), new_reals.get(vip.name, {}))
         if known is None:
             words = f"added; {words}" if words else "added"

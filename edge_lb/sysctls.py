@@ -17,9 +17,8 @@ from gslb.service.lifecycle import ExitCode, Refused
 CONF = Path("/proc/sys/net/ipv4/conf")
 FILE = "sysctls.json"
 
-EDGE_WANTED = {"forwarding": "1", "rp_filter": "2", "arp_ignore": "1", "arp_announce": "2"}
-"""bpf_fib_lookup forwards only where the kernel would; clients' paths need not be symmetric; VIPs
-are routed to edges, so an edge never tells of them by ARP."""
+EDGE_WANTED = {"forwarding": "1", "rp_filter": "2"}
+"""bpf_fib_lookup forwards only where the kernel would; clients' paths need not be symmetric."""
 
 
 class Sysctls:

@@ -254,12 +254,6 @@ def test_views_tell_verdicts_maps_and_metrics(edge: EdgeHost):
     assert edge.world.sysctl("eth0/forwarding") == "1"
 
 
-def test_edge_has_the_vip_so_that_its_stack_answers_what_the_program_passes(edge: EdgeHost):
-    edge.world.wait(lambda: VIP in edge.world.addresses("lo"))
-
-    assert edge.world.sysctl("eth0/arp_ignore") == "1"
-
-
 def test_undo_takes_the_program_off_and_puts_settings_back(edge: EdgeHost):
     assert edge.run("--undo").returncode == ExitCode.RUNNING
     assert edge.world.end(edge.daemon, signal.SIGTERM) == ExitCode.DONE
@@ -271,7 +265,6 @@ def test_undo_takes_the_program_off_and_puts_settings_back(edge: EdgeHost):
     assert not edge.world.xdp_attached()
     assert not edge.world.pin_dir.exists()
     assert edge.world.sysctl("eth0/forwarding") == "0"
-    assert VIP not in edge.world.addresses("lo")
 
 
 def test_edge_that_is_not_of_its_site_is_refused(world: SiteWorld):

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 from site_fleet import FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet, real, without
 
-from edge_lb.maglev import RING_SLOTS
+from edge_lb.maglev import RING_SLOTS, Member, build_ring
 from edge_lb.plan import (
     Plan,
     RealForwarding,
@@ -48,7 +48,7 @@ def plan(
         generation=7,
         tunnel_source=IPv4Address("10.1.1.11"),
         mtu=1500,
-        rings=rings or Rings(),
+        rings=rings or RINGS,
     )
 
 
@@ -148,6 +148,25 @@ def test_rings_that_are_not_used_are_forgotten():
 
     assert again.vips[0].ring is not first.vips[0].ring
     assert again.vips[0].ring == first.vips[0].ring
+
+
+def test_vips_with_like_members_share_the_building_but_not_the_seats():
+    rings = Rings()
+    members = (Member(name="web1", weight=1, index=7), Member(name="web2", weight=2, index=9))
+    others = (Member(name="web1", weight=1, index=3), Member(name="web2", weight=2, index=4))
+
+    ring, other = rings.ring(members), rings.ring(others)
+
+    assert ring == build_ring(members)
+    assert other == build_ring(others)
+
+
+def test_rings_built_through_many_shapes_stay_right():
+    rings = Rings(shapes_max=2)
+    for number in (2, 3, 4, 2, 3):
+        members = tuple(Member(name=f"web{n}", weight=1, index=n + 5) for n in range(number))
+        assert rings.ring(members) == build_ring(members)
+        rings.forget_unused()
 
 
 def test_same_content_ignores_the_generation_only():
