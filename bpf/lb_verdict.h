@@ -9,10 +9,11 @@ enum verdict {
 	VERDICT_PASSED_VLAN,           /* tagged: attach to the untagged interface instead */
 	VERDICT_PASSED_IPV6,           /* VIPs are IPv4 */
 	VERDICT_PASSED_MALFORMED,      /* an IPv4 header that is short or contradicts the frame */
-	VERDICT_PASSED_ICMP,           /* pings and path messages: the stack answers */
+	VERDICT_PASSED_ICMP,           /* to the edge itself: the stack answers */
 	VERDICT_PASSED_OTHER_PROTOCOL, /* neither TCP nor UDP */
 	VERDICT_PASSED_NOT_VIP,        /* the edge's own traffic */
 
+	VERDICT_DROPPED_ICMP,       /* to a VIP: the edge does not speak for its reals */
 	VERDICT_DROPPED_FRAGMENT,   /* to a VIP; a later fragment has no ports to choose by */
 	VERDICT_DROPPED_SHORT,      /* to a VIP; the TCP or UDP header is cut off */
 	VERDICT_DROPPED_NO_SERVICE, /* a VIP's address, but no VIP on this port and protocol */
@@ -39,5 +40,5 @@ enum verdict {
 	VERDICT_UNDECIDED = VERDICT_COUNT, /* keep going */
 };
 
-#define VERDICT_FIRST_DROPPED   VERDICT_DROPPED_FRAGMENT
+#define VERDICT_FIRST_DROPPED   VERDICT_DROPPED_ICMP
 #define VERDICT_FIRST_FORWARDED VERDICT_FORWARDED_REMEMBERED

@@ -63,9 +63,10 @@ static __always_inline enum verdict parse_ipv4(struct cursor *cursor, struct pac
 		return VERDICT_PASSED_MALFORMED;
 	map_ipv4(&packet->flow.client, ip->saddr);
 	map_ipv4(&packet->flow.vip, ip->daddr);
-	/* The agent binds VIPs on lo: the edge's own stack answers pings of them. */
+	/* The stack would route what is for a VIP back to the router, and the router here again. */
 	if (ip->protocol == IPPROTO_ICMP)
-		return VERDICT_PASSED_ICMP;
+		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_ICMP
+							 : VERDICT_PASSED_ICMP;
 	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
 		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_NO_SERVICE
 							 : VERDICT_PASSED_OTHER_PROTOCOL;

@@ -103,7 +103,12 @@ LB_CASES = (
     ),
     Case(
         verdict="PASSED_ICMP",
-        name="a ping of a VIP",
+        name="a ping of the edge itself",
+        frame=ethernet(ipv4(CLIENT, TUNNEL_SOURCE, ICMP, b"\x08" + bytes(7))),
+    ),
+    Case(
+        verdict="DROPPED_ICMP",
+        name="ping of a VIP",
         frame=ethernet(ipv4(CLIENT, BOUND_VIP, ICMP, b"\x08" + bytes(7))),
     ),
     Case(
