@@ -22,7 +22,9 @@ _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 FIRST_DELAY_S = 0.1
 LAST_DELAY_S = 10.0
 STEADY_S = 30.0  # a child that lived so long starts again without delay
-_REFUSALS = frozenset(ExitCode) - {ExitCode.DONE, ExitCode.FAILED}
+REFUSED_S = 3.0  # a first start that is refused within this time ends the server with its code
+_REFUSALS = frozenset(ExitCode) - {ExitCode.DONE}
+_CRASHED = 70  # a programming error, apart from every ExitCode (sysexits.h: EX_SOFTWARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ class Supervisor:
         if pid:
             life.pid = pid
             return
-        code: int = ExitCode.FAILED
+        code = _CRASHED
         try:
             signal.set_wakeup_fd(-1)
             code = guarded(life.child.main)
@@ -130,7 +132,7 @@ class Supervisor:
     def _bury(self, life: _Life, code: int) -> None:
         """A child ended by itself: start it again, or give up if it was refused at the start."""
         now_s = clock.monotonic_s()
-        if life.deaths == 0 and code in _REFUSALS and now_s - life.started_s < STEADY_S:
+        if life.deaths == 0 and code in _REFUSALS and now_s - life.started_s < REFUSED_S:
             self._exit = ExitCode(code)
             self._stop()
             return

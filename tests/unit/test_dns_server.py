@@ -180,6 +180,24 @@ def test_a_taken_port_is_refused_with_its_address(stand: DnsStand, own: DnsStand
     assert done.stderr.count("\n") == 1
 
 
+def test_an_admin_socket_that_cannot_be_had_ends_the_start(own: DnsStand) -> None:
+    text = own.config.read_text().replace("dns.sock", "s" * 120)
+    own.config.write_text(text)
+    done = own.run()
+
+    assert done.returncode == ExitCode.FAILED
+    assert "set $.host.admin_socket" in done.stderr
+
+
+def test_an_address_of_another_host_is_refused(own: DnsStand) -> None:
+    own.listen = ("203.0.113.99:5300",)
+    own.write_config()
+    done = own.run()
+
+    assert done.returncode == ExitCode.INTERFACE
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_bad_configuration_names_every_fault(own: DnsStand) -> None:
     (own.place / "example.com.zone").write_text("a IN A bogus\n")
     done = own.run("--check")
