@@ -35,7 +35,7 @@ def test_every_fault_has_its_exit_code_and_one_line(fault: errors.BpfError, code
 
 
 def test_missing_interface_names_those_that_exist():
-    with pytest.raises(Refused, match="there are: .*lo") as refused:
+    with pytest.raises(Refused, match=r"there are: .*lo") as refused:
         need_interface("eth999", "$.edge.interface")
 
     assert refused.value.code is ExitCode.INTERFACE
