@@ -50,10 +50,13 @@ format: setup ## rewrite Python and C in the house style
 bench: root setup ## queries a second, requests a second, ns a packet; each ends in one JSON line
 	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
+# By Debian's own interpreter: a lock holds what the interpreter that made it needs.
 .PHONY: lock
-lock: setup ## renew .ci/requirements.lock from pyproject.toml
-	@$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras \
-	  --no-emit-find-links --no-emit-index-url --no-header -o .ci/requirements.lock pyproject.toml
+lock: ## renew .ci/requirements.lock from pyproject.toml
+	@rm -rf build/lock && /usr/bin/python3 -m venv build/lock && build/lock/bin/pip install -q pip-tools
+	@build/lock/bin/pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe \
+	  --strip-extras --no-emit-find-links --no-emit-index-url --no-header \
+	  -o .ci/requirements.lock pyproject.toml
 
 .PHONY: clean
 clean: ## remove what the commands above made here
