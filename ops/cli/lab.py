@@ -26,7 +26,8 @@ def lab() -> None:
 @click.option("--redis", is_flag=True, help="Use a real redis-server instead of SQLite.")
 def up(*, redis: bool) -> None:
     """Build the lab and wait until every VIP is UP."""
-    labs.up(_progress, redis=redis)
+    with labs.alone():
+        labs.up(_progress, redis=redis)
     click.echo(f"the lab is up; its logs are in {paths.LOG_DIR}. Try:")
     click.echo(f"  waypost lab exec client -- dig @{DNS_ADDRESS} www.{DOMAIN}")
     click.echo("  waypost lab exec client -- curl http://198.51.100.1/")
@@ -36,7 +37,8 @@ def up(*, redis: bool) -> None:
 @lab.command()
 def down() -> None:
     """End every process of the lab and remove all that it made."""
-    labs.down(_progress)
+    with labs.alone():
+        labs.down(_progress)
     left = labs.leftovers()
     if left:
         click.echo(f"still there: {', '.join(left)}", err=True)
@@ -95,12 +97,13 @@ def demo_(*, redis: bool, keep: bool) -> None:
     colour = sys.stdout.isatty()
     steps = (*demo_dns.STEPS, *demo_packets.STEPS, *demo_failures.STEPS)
     say: Callable[[str], None] = click.echo
-    running = labs.up(_progress, redis=redis)
-    try:
-        told = demo.tell(running, steps, say, colour=colour)
-    finally:
-        if not keep:
-            labs.down(_progress)
+    with labs.alone():
+        running = labs.up(_progress, redis=redis)
+        try:
+            told = demo.tell(running, steps, say, colour=colour)
+        finally:
+            if not keep:
+                labs.down(_progress)
     left = [] if keep else labs.leftovers()
     told.append(demo.Told(f"the lab is gone: {', '.join(left) or 'nothing left'}", not left, 0.0))
     say("")

@@ -21,10 +21,10 @@ from typing import TypeVar
 import msgspec
 
 from gslb.fleet.views import Status
-from gslb.service.lifecycle import ExitCode, Refused
+from gslb.service.lifecycle import ExitCode, Refused, hold_lock
 from ops.lab import files, paths, processes, world
 from ops.lab.processes import Ledger, ProcessRecord
-from ops.lab.topology import CLIENT, EDGES, HOSTS, REALS
+from ops.lab.topology import EDGES, HOSTS, REALS
 
 Progress = Callable[[str], None]
 T = TypeVar("T", bound=msgspec.Struct)
@@ -153,6 +153,20 @@ def wait(ready: Callable[[], bool], timeout_s: float, why: Callable[[], str]) ->
     return time.monotonic() - began
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold the machine's one lab: Refused(RUNNING) while another command builds or uses it."""
+    require_root()
+    try:
+        with hold_lock(paths.LOCK_DIR, "waypost-lab"):
+            yield
+    except Refused as refusal:
+        if refusal.code is not ExitCode.RUNNING:
+            raise
+        text = f"another command is at work on the lab: {refusal.message}"
+        raise Refused(ExitCode.RUNNING, text) from None
+
+
 def attach() -> Lab:
     """The lab that is up. Refused if there is none."""
     require_root()
@@ -232,6 +246,3 @@ def _require_tools(*, redis: bool) -> None:
         raise Refused(ExitCode.UNSUPPORTED, text)
     if not Path("/sys/fs/bpf").is_dir():
         raise Refused(ExitCode.NO_BPFFS, "no bpffs: mount -t bpf bpf /sys/fs/bpf")
-
-
-__all__ = ["CLIENT", "Lab", "attach", "down", "enter", "leftovers", "up", "wait"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 LAB_DIR = Path("/run/waypost-lab")
+LOCK_DIR = Path("/run/lock")  # outlives the lab: one lab a machine
 PIN_DIR = Path("/sys/fs/bpf/waypost-lab")
 CONFIG_DIR = LAB_DIR / "config"
 LOG_DIR = LAB_DIR / "log"

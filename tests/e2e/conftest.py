@@ -16,17 +16,19 @@ def _quiet(_text: str) -> None:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    running = labs.up(_quiet, redis=False)
-    try:
-        yield running
-    finally:
-        labs.down(_quiet)
+    with labs.alone():
+        running = labs.up(_quiet, redis=False)
+        try:
+            yield running
+        finally:
+            labs.down(_quiet)
 
 
 @pytest.fixture(scope="module")
 def redis_lab() -> Iterator[Lab]:
-    running = labs.up(_quiet, redis=True)
-    try:
-        yield running
-    finally:
-        labs.down(_quiet)
+    with labs.alone():
+        running = labs.up(_quiet, redis=True)
+        try:
+            yield running
+        finally:
+            labs.down(_quiet)

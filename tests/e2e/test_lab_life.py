@@ -124,6 +124,15 @@ def test_a_broken_fleet_file_is_refused_at_reload_and_the_running_one_kept(crash
     assert crashed.trouble() == []
 
 
+def test_two_commands_at_once_do_not_share_the_one_lab(crashed: Lab) -> None:
+    with labs.alone():
+        done = waypost("lab", "up")
+
+    assert done.returncode == 10
+    assert "another command is at work on the lab" in done.stderr
+    assert crashed.trouble() == []
+
+
 def test_down_leaves_nothing_behind(crashed: Lab) -> None:
     done = waypost("lab", "down")
 
