@@ -1,16 +1,18 @@
 """Reals and weights to ring slots, by Maglev hashing (NSDI 2016, section 3.4).
 
-Owns the ring's content. Called by the planner and by tests. Pure, and a function of names and
-weights alone: every edge computes the same ring from the same configuration, whatever its indexes.
+Owns the ring's content, as the reference that `edge_lb.fastring` must equal slot by slot. Called by
+that, and by tests. Pure, and a function of names and weights alone: every edge computes the same
+ring from the same configuration, whatever its indexes.
 """
 
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from operator import ne
+from operator import attrgetter
 
 RING_SLOTS = 65537  # prime, so every step visits every slot; bpf/maps.h declares the same
+WEIGHT_MAX = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +29,15 @@ def build_ring(members: Sequence[Member]) -> "array[int]":
 
     Members take turns in order of name; at its turn a member takes the next free slot of its own
     permutation. A member of the largest weight has a turn in every round, the others in proportion.
-    About RING_SLOTS * ln(RING_SLOTS) steps. ValueError: a name twice, a negative weight, index 0.
+    About RING_SLOTS * ln(RING_SLOTS) steps. ValueError: a name twice, a weight below zero or
+    above WEIGHT_MAX, index 0.
     """
-    _check(members)
+    order = in_turn(members)
     ring = array("I", bytes(4 * RING_SLOTS))
-    heaviest = max((member.weight for member in members), default=0)
-    if heaviest == 0:
+    if not order:
         return ring
-    order = sorted((m for m in members if m.weight), key=lambda member: member.name)
-    walks = [_permutation(member.name) for member in order]
+    heaviest = max(member.weight for member in order)
+    walks = [walk(member.name) for member in order]
     positions = [start for start, _ in walks]
     steps = [step for _, step in walks]
     saved = [0] * len(order)
@@ -61,22 +63,19 @@ def build_ring(members: Sequence[Member]) -> "array[int]":
                 return ring
 
 
-def moved(before: "array[int]", after: "array[int]") -> int:
-    """How many slots have another real: the share of new flows that a change would move."""
-    return sum(map(ne, before, after))
-
-
-def _check(members: Sequence[Member]) -> None:
+def in_turn(members: Sequence[Member]) -> list[Member]:
+    """Those with weight, in the order of their turns. ValueError as `build_ring`."""
     seen: set[str] = set()
     for member in members:
         if member.name in seen:
             raise ValueError(f"real {member.name} is twice in one ring")
-        if member.weight < 0 or member.index < 1:
+        if not 0 <= member.weight <= WEIGHT_MAX or member.index < 1:
             raise ValueError(f"real {member.name} has weight {member.weight}, index {member.index}")
         seen.add(member.name)
+    return sorted((member for member in members if member.weight), key=attrgetter("name"))
 
 
-def _permutation(name: str) -> tuple[int, int]:
+def walk(name: str) -> tuple[int, int]:
     """Start and step of a member's walk over all slots."""
     digest = blake2b(name.encode(), digest_size=16).digest()
     start = int.from_bytes(digest[:8], "big") % RING_SLOTS

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
 
-from edge_lb.maglev import Member, build_ring, moved
+from edge_lb.fastring import build_ring, moved, seat_ring
+from edge_lb.maglev import Member
 from edge_lb.seats import Seats, seat_name
 from gslb.fleet.health import SERVING, RealState
 from gslb.fleet.model import Address, Encap, Fleet, Protocol, RealName, SiteName, VipName
@@ -105,7 +106,7 @@ class Rings:
         ring = self._built.get(members)
         if ring is None:
             seats = [0, *(member.index for member in members)]
-            ring = array("I", map(seats.__getitem__, self._shape(members)))
+            ring = seat_ring(self._shape(members), seats)
         self._used[members] = ring
         return ring
 

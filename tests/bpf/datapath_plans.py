@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address
 
 from bpf.workbench import TUNNEL_SOURCE
-from edge_lb.maglev import RING_SLOTS, Member, build_ring
+from edge_lb.fastring import build_ring
+from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
 from gslb.fleet.model import Encap, Protocol
 

@@ -5,7 +5,9 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_lb.maglev import RING_SLOTS, Member, build_ring, moved
+from edge_lb.fastring import build_ring, moved
+from edge_lb.maglev import RING_SLOTS, Member
+from edge_lb.maglev import build_ring as reference
 
 WEIGHTS = st.dictionaries(
     st.text(min_size=1, max_size=12), st.integers(min_value=0, max_value=50), max_size=12
@@ -17,6 +19,23 @@ def members(weights: dict[str, int]) -> list[Member]:
         Member(name=name, weight=weight, index=number)
         for number, (name, weight) in enumerate(weights.items(), start=1)
     ]
+
+
+WIDE_WEIGHTS = st.dictionaries(
+    st.text(max_size=12), st.integers(min_value=0, max_value=1000), max_size=40
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(WEIGHTS)
+def test_the_fast_ring_is_the_reference(weights: dict[str, int]):
+    assert build_ring(members(weights)) == reference(members(weights))
+
+
+@settings(max_examples=40, deadline=None)
+@given(WIDE_WEIGHTS)
+def test_the_fast_ring_is_the_reference_for_unlike_weights(weights: dict[str, int]):
+    assert build_ring(members(weights)) == reference(members(weights))
 
 
 @settings(max_examples=40, deadline=None)

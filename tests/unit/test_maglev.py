@@ -1,10 +1,13 @@
-"""Rings: shares follow weights, slots follow names, little moves."""
+"""Rings: shares follow weights, slots follow names, little moves; the fast way as the reference."""
 
+from array import array
 from collections import Counter
 
 import pytest
 
-from edge_lb.maglev import RING_SLOTS, Member, build_ring, moved
+from edge_lb import fastring
+from edge_lb.fastring import moved, seat_ring
+from edge_lb.maglev import RING_SLOTS, WEIGHT_MAX, Member, build_ring
 
 
 def members(*weights: int) -> list[Member]:
@@ -71,10 +74,42 @@ def test_nothing_moves_between_equal_rings():
     [
         [Member(name="a", weight=1, index=1), Member(name="a", weight=1, index=2)],
         [Member(name="a", weight=-1, index=1)],
+        [Member(name="a", weight=WEIGHT_MAX + 1, index=1)],
         [Member(name="a", weight=1, index=0)],
     ],
-    ids=["a name twice", "a negative weight", "index 0"],
+    ids=["a name twice", "a negative weight", "too large a weight", "index 0"],
 )
 def test_impossible_members_are_refused(wrong: list[Member]):
-    with pytest.raises(ValueError, match="real a"):
-        build_ring(wrong)
+    for build in (build_ring, fastring.build_ring):
+        with pytest.raises(ValueError, match="real a"):
+            build(wrong)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 5, 10, 33, 100, 1000])
+def test_the_fast_ring_is_the_reference_slot_by_slot(number: int):
+    equal, mixed = members(*[7] * number), members(*[place % 4 for place in range(number)])
+
+    assert fastring.build_ring(equal) == build_ring(equal)
+    assert fastring.build_ring(mixed) == build_ring(mixed)
+
+
+def test_the_largest_weight_beside_the_smallest_still_ends():
+    ring = fastring.build_ring(members(WEIGHT_MAX, WEIGHT_MAX, 1))
+
+    assert set(ring) == {1, 2}
+
+
+def test_every_position_of_a_shape_takes_its_seat():
+    shape = build_ring(members(1, 2))
+
+    assert list(seat_ring(shape, [0, 70, 90])) == [{1: 70, 2: 90}[place] for place in shape]
+
+
+def test_a_shape_without_a_seat_for_each_position_is_refused():
+    with pytest.raises(IndexError):
+        seat_ring(build_ring(members(1, 2)), [0, 70])
+
+
+def test_a_ring_of_another_size_is_not_compared():
+    with pytest.raises(ValueError, match="another number of slots"):
+        moved(array("I", [1]), array("I", [1]))

@@ -9,7 +9,8 @@ from ipaddress import IPv4Address
 import pytest
 from site_fleet import FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet, real, without
 
-from edge_lb.maglev import RING_SLOTS, Member, build_ring
+from edge_lb.fastring import build_ring
+from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.plan import (
     Plan,
     RealForwarding,
