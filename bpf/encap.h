@@ -1,5 +1,5 @@
 /*
- * The way out: which interface and MAC addresses lead to a real, and the writing of the headers.
+ * The way out: which interface and MAC addresses lead to a real, and the sending there.
  * All questions are asked before the first byte changes, so a drop never leaves half a packet.
  */
 #pragma once
@@ -7,14 +7,11 @@
 #include "csum.h"
 #include "cursor.h"
 #include "maps.h"
+#include "wrapping.h"
 #include <linux/if_ether.h>
 #include <linux/ip.h>
-#include <linux/udp.h>
 
 #define AF_INET 2
-/* RFC 6335 section 6: 0xc000-0xffff are the dynamic ports; routers and NICs spread by them. */
-#define GUE_SOURCE_PORT_BASE 0xc000
-#define GUE_SOURCE_PORT_BITS 0x3fff
 
 struct next_hop {
 	__u32 ifindex;
@@ -80,46 +77,19 @@ static __always_inline enum verdict send_l2(struct xdp_md *ctx, const struct nex
 	return VERDICT_UNDECIDED;
 }
 
-/*
- * Outer header: DF, so that an oversized packet is seen and not cut; id 0, as RFC 6864 section 4.1
- * allows under DF; DSCP copied, ECN not, because the real's side does not carry marks back in
- * (RFC 6040 section 4.1, compatibility mode); UDP checksum 0, as IPv4 allows and GUE section 5.
- */
 static __always_inline enum verdict send_gue(struct xdp_md *ctx, const struct next_hop *hop,
 					     const struct settings_value *settings, __be32 real,
 					     __u64 hash)
 {
 	struct cursor cursor = cursor_grow_head(ctx, GUE_WRAPPING_BYTES);
 	struct ethhdr *ethernet = cursor_take(&cursor, sizeof(*ethernet));
-	struct iphdr *outer = cursor_take(&cursor, sizeof(*outer));
-	struct udphdr *udp = cursor_take(&cursor, sizeof(*udp));
-	struct gue_header *gue = cursor_take(&cursor, sizeof(*gue));
+	struct gue_wrapping *wrapping = cursor_take(&cursor, sizeof(*wrapping));
 	struct iphdr *inner = cursor_take(&cursor, sizeof(*inner));
-	__u16 inner_bytes;
 
-	if (!ethernet || !outer || !udp || !gue || !inner)
+	if (!ethernet || !wrapping || !inner)
 		return VERDICT_DROPPED_NO_HEADROOM;
 	decrement_ttl(inner);
-	inner_bytes = bpf_ntohs(inner->tot_len);
-
 	write_ethernet(ethernet, hop);
-	*outer = (struct iphdr){
-		.version = IPV4_VERSION,
-		.ihl = IPV4_MIN_HEADER_WORDS,
-		.tos = inner->tos & IPV4_DSCP_BITS,
-		.tot_len = bpf_htons(inner_bytes + GUE_WRAPPING_BYTES),
-		.frag_off = bpf_htons(IPV4_DONT_FRAGMENT),
-		.ttl = IPV4_DEFAULT_TTL,
-		.protocol = IPPROTO_UDP,
-		.saddr = mapped_ipv4(&settings->tunnel_source),
-		.daddr = real,
-	};
-	outer->check = ipv4_checksum(outer);
-	*udp = (struct udphdr){
-		.source = bpf_htons(GUE_SOURCE_PORT_BASE | ((hash >> 48) & GUE_SOURCE_PORT_BITS)),
-		.dest = settings->gue_port,
-		.len = bpf_htons(inner_bytes + sizeof(*udp) + sizeof(*gue)),
-	};
-	*gue = (struct gue_header){.protocol = IPPROTO_IPIP};
+	write_gue_wrapping(wrapping, inner, settings, real, hash >> 48);
 	return VERDICT_UNDECIDED;
 }

@@ -1,6 +1,6 @@
 /*
- * The one declaration of everything that lb.bpf.c shares with the agent. Python reads names, sizes
- * and offsets out of this object's BTF; limits are max_entries.
+ * With reals.h the one declaration of everything that lb.bpf.c shares with the agent. Python reads
+ * names, sizes and offsets out of this object's BTF; limits are max_entries.
  */
 #pragma once
 
@@ -8,30 +8,13 @@
 #include <bpf/bpf_helpers.h>
 #include "flow.h"
 #include "lb_verdict.h"
+#include "reals.h"
 #include "verdict.h"
 
 #define MAX_VIPS        512
-#define MAX_REALS       4096
 #define MAX_QUEUES      1024
 #define RING_SLOTS      65537 /* prime, about 100 slots for each of 650 reals (Maglev, 5.3) */
 #define FLOWS_PER_QUEUE 65536 /* a default: the agent makes each table in its own size */
-#define REAL_NONE       0     /* index 0 is never a real */
-
-enum family {
-	FAMILY_IPV4 = 4,
-	FAMILY_IPV6 = 6,
-};
-
-enum encap {
-	ENCAP_L2 = 0,  /* same subnet: new MAC addresses only */
-	ENCAP_GUE = 1, /* anywhere: IPv4, UDP, GUE variant 0 */
-};
-
-enum real_state {
-	REAL_DOWN = 0, /* gets nothing; its remembered flows are chosen anew */
-	REAL_UP = 1,
-	REAL_DRAINING = 2, /* keeps its flows; the ring decides about new ones */
-};
 
 struct vip_key {
 	struct address address;
@@ -44,31 +27,15 @@ struct vip_value {
 	__u32 index; /* into rings and vip_counters */
 };
 
-struct real_value {
-	struct address address;
-	enum family family;
-	enum encap encap;
-	enum real_state state;
-	__u32 epoch; /* changes with the index's owner, so a new owner inherits no flows */
-};
-
 struct flow_value {
 	__u32 real;
 	__u32 epoch;
 	__u64 last_seen_ns; /* CLOCK_MONOTONIC; kept for UDP only */
 };
 
-struct settings_value {
-	struct address tunnel_source;
-	__be16 gue_port;
-	__u16 mtu; /* bytes of IP packet on the way to the reals; 0: the route alone decides */
-};
-
 _Static_assert(sizeof(struct vip_key) == 20, "vip key layout");
 _Static_assert(sizeof(struct vip_value) == 4, "vip value layout");
-_Static_assert(sizeof(struct real_value) == 32, "real value layout");
 _Static_assert(sizeof(struct flow_value) == 16, "flow value layout");
-_Static_assert(sizeof(struct settings_value) == 20, "settings layout");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -100,13 +67,6 @@ struct {
 	__array(values, struct ring);
 } rings SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MAX_REALS);
-	__type(key, __u32);
-	__type(value, struct real_value);
-} reals SEC(".maps");
-
 struct flow_table {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, FLOWS_PER_QUEUE);
@@ -124,13 +84,6 @@ struct {
 	__type(key, __u32);
 	__array(values, struct flow_table);
 } flows SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct settings_value);
-} settings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
