@@ -112,6 +112,10 @@ class SqliteStore:
         """Run `work`; anything SQLite or the file system says becomes StoreUnavailable."""
         try:
             return work()
+        except FileNotFoundError as error:
+            self._disconnect()
+            text = f"{self._path} is not there; the first edge that publishes makes it"
+            raise StoreUnavailable(text) from error
         except (sqlite3.Error, OSError) as error:
             self._disconnect()
             raise StoreUnavailable(f"{self._path}: {error}") from error
