@@ -14,6 +14,7 @@ from bpf.layout import HOST_ORDER, BtfError, Field, FieldKind, Layout, MapShape
 BTF_MAGIC = 0xEB9F
 NETWORK_ORDER_TYPES = ("__be16", "__be32", "__be64")
 TYPE_BYTES = 12  # struct btf_type
+VOID = 0  # the type id of nothing
 SIGNED_BIT = 1 << 24  # BTF_INT_SIGNED in an integer's extra word
 
 
@@ -101,7 +102,9 @@ class Btf:
         return Layout(name=section, size=size, fields=tuple(fields))
 
     def layout(self, type_id: int) -> Layout:
-        """The layout of a type by id: a struct's fields, or one scalar named ''."""
+        """The layout of a type by id: a struct's fields, a scalar named '', or nothing of void."""
+        if type_id == VOID:
+            return Layout(name="void", size=0, fields=())
         bare = self._types[self._bare(type_id)]
         fields = tuple(self._fields("", type_id, 0))
         return Layout(name=bare.name, size=self._size(type_id), fields=fields)
@@ -186,16 +189,19 @@ class Btf:
                 raise BtfError(f"field {name or kind.name} has a type that maps cannot carry")
 
     def _map(self, name: str, kind: _Type) -> MapShape:
-        """A map's declaration: numbers are array lengths, types are pointers (libbpf's dialect)."""
+        """A map's declaration: numbers are array lengths, types are pointers (libbpf's dialect).
+
+        A ring buffer has neither keys nor values: both are void.
+        """
         members = {member: type_id for member, type_id, _ in self._members(kind)}
-        key, value = self._target(members["key"]), 0
+        key, value = self._target(members["key"]) if "key" in members else VOID, VOID
         inner: MapShape | None = None
         if "values" in members:
             template = self._target(self._types[members["values"]].words[0])
             inner = self._map(f"{name}.inner", self._types[template])
             value_layout = self.layout(key)  # an inner map's id, the size of an index
         else:
-            value = self._target(members["value"])
+            value = self._target(members["value"]) if "value" in members else VOID
             value_layout = self.layout(value)
         return MapShape(
             name=name,

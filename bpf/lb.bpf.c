@@ -16,6 +16,7 @@
 #include "packet.h"
 #include "parse.h"
 #include "ring.h"
+#include "seen.h"
 #include "verdict.h"
 
 /* Keeps the names of the verdicts in BTF. */
@@ -38,7 +39,6 @@ static __always_inline enum verdict find_vip(struct packet *packet)
 		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_NO_SERVICE
 							 : VERDICT_PASSED_NOT_VIP;
 	packet->vip_index = vip->index;
-	count(&vip_counters, packet->vip_index, packet->frame_bytes);
 	return packet->ttl <= 1 ? VERDICT_DROPPED_TTL : VERDICT_UNDECIDED;
 }
 
@@ -110,16 +110,13 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	if (!real || verdict < VERDICT_FIRST_FORWARDED)
 		return verdict;
 	sent = send(ctx, packet, real);
-	if (sent != VERDICT_UNDECIDED)
-		return sent;
-	count(&real_counters, packet->real_index, packet->frame_bytes);
-	return verdict;
+	return sent == VERDICT_UNDECIDED ? verdict : sent;
 }
 
 SEC("xdp")
 int lb(struct xdp_md *ctx)
 {
-	struct packet packet = {};
+	struct packet packet = {.vip_index = VIP_NONE};
 	enum verdict verdict = balance(ctx, &packet);
 	int action = XDP_PASS;
 
@@ -129,7 +126,7 @@ int lb(struct xdp_md *ctx)
 				 : (int)bpf_redirect(packet.out_ifindex, 0);
 	else if (verdict >= VERDICT_FIRST_DROPPED)
 		action = XDP_DROP;
-	count(&verdicts, verdict, packet.frame_bytes);
+	see(ctx, &packet, verdict);
 	return action;
 }
 

@@ -1,4 +1,4 @@
-"""Typed calls to libbpf.so.1: with abi.py, its structures, the only file that imports ctypes.
+"""Typed calls to libbpf.so.1: with abi.py, its structures, and ringbuf.py all that imports ctypes.
 
 Owns the calling of libbpf and of the three libc calls that Python lacks. Called by maps.py,
 program.py and testbed.py only. File descriptors are plain ints and the caller closes them. Every

@@ -33,9 +33,18 @@ struct flow_value {
 	__u64 last_seen_ns; /* CLOCK_MONOTONIC; kept for UDP only */
 };
 
+struct vip_counter {
+	__u64 packets; /* that came, whatever became of them */
+	__u64 bytes;
+	__u64 dropped;
+	__u64 flows_new; /* entered into flow memory */
+	__u64 flow_hits; /* packets whose real flow memory named */
+};
+
 _Static_assert(sizeof(struct vip_key) == 20, "vip key layout");
 _Static_assert(sizeof(struct vip_value) == 4, "vip value layout");
 _Static_assert(sizeof(struct flow_value) == 16, "flow value layout");
+_Static_assert(sizeof(struct vip_counter) == 40, "VIP counter layout");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -96,7 +105,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, MAX_VIPS);
 	__type(key, __u32);
-	__type(value, struct counter);
+	__type(value, struct vip_counter);
 } vip_counters SEC(".maps");
 
 struct {

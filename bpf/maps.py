@@ -102,17 +102,22 @@ class Map:
         info = libbpf.map_info(self.fd)
         return libbpf.map_lookup_batch(self.fd, info.key_size, info.value_size, info.max_entries)
 
-    def total(self, index: int) -> Counter:
-        """A counter of a per-CPU array, summed over CPUs."""
+    def sums(self, index: int) -> dict[str, int]:
+        """The fields of a per-CPU array's value, each summed over CPUs."""
         stride = _per_cpu_stride(self.shape.value)
         size = stride * libbpf.possible_cpus()
         raw = libbpf.map_lookup(self.fd, self.shape.key.scalar(index), size) or b""
-        layout, packets, octets = self.shape.value, 0, 0
-        for at in range(0, len(raw), stride):
-            record = layout.unpack(raw[at : at + layout.size])
-            packets += record.integer("packets")
-            octets += record.integer("bytes")
-        return Counter(packets=packets, bytes=octets)
+        layout = self.shape.value
+        values = [layout.unpack(raw[at : at + layout.size]) for at in range(0, len(raw), stride)]
+        return {
+            field.name: sum(value.integer(field.name) for value in values)
+            for field in layout.fields
+        }
+
+    def total(self, index: int) -> Counter:
+        """A counter of a per-CPU array, summed over CPUs."""
+        sums = self.sums(index)
+        return Counter(packets=sums["packets"], bytes=sums["bytes"])
 
     def inner(self, index: int) -> "Map | None":
         """The map at an index of an array of maps; the caller closes it."""

@@ -16,7 +16,7 @@ struct packet {
 	__u16 ip_bytes;    /* the IPv4 total length: without link padding */
 	__u8 ttl;
 	__u8 starts_connection; /* TCP: SYN without ACK */
-	__u32 vip_index;
+	__u32 vip_index;        /* VIP_NONE until it is found */
 	__u32 real_index;
 	__u32 out_ifindex;
 };

@@ -68,6 +68,17 @@ class FlowPlace:
     queue: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VipCounter:
+    """What came for a VIP. `flow_hits` are packets whose real flow memory named."""
+
+    packets: int
+    bytes: int
+    dropped: int
+    flows_new: int
+    flow_hits: int
+
+
 class UnknownVipError(LookupError):
     """No VIP takes packets of this flow."""
 
@@ -178,10 +189,10 @@ class Datapath:
         names = self.program.verdict_names()
         return {name: verdicts.total(index) for index, name in enumerate(names)}
 
-    def vip_counters(self, indexes: Iterable[int]) -> dict[int, Counter]:
-        """Packets that came for each VIP, whatever became of them."""
+    def vip_counters(self, indexes: Iterable[int]) -> dict[int, VipCounter]:
+        """Packets that came for each VIP, and what became of them."""
         counters = self.program.maps["vip_counters"]
-        return {index: counters.total(index) for index in indexes}
+        return {index: VipCounter(**counters.sums(index)) for index in indexes}
 
     def real_counters(self, indexes: Iterable[int]) -> dict[int, Counter]:
         """Packets that were sent to each real, since its epoch began."""

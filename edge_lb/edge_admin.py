@@ -141,9 +141,12 @@ def _told(changes: Changes) -> str:
 def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
     """Metrics, read at scrape time."""
 
-    def verdicts() -> Iterator[Sample]:
-        for name, counter in datapath.verdicts().items():
-            yield {"verdict": name}, counter.packets
+    def verdicts(field: str) -> Callable[[], Iterator[Sample]]:
+        def supply() -> Iterator[Sample]:
+            for name, counter in datapath.verdicts().items():
+                yield {"verdict": name}, getattr(counter, field)
+
+        return supply
 
     def vips(field: str) -> Callable[[], Iterator[Sample]]:
         def supply() -> Iterator[Sample]:
@@ -171,10 +174,23 @@ def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
         yield {"result": "failed"}, agent.checker.failed
 
     registry.register(
-        "edge_verdict_packets", "packets by how they left the program", "counter", verdicts
+        "edge_verdict_packets",
+        "packets by how they left the program",
+        "counter",
+        verdicts("packets"),
+    )
+    registry.register(
+        "edge_verdict_bytes", "bytes by how they left the program", "counter", verdicts("bytes")
     )
     registry.register("edge_vip_packets", "packets for a VIP", "counter", vips("packets"))
     registry.register("edge_vip_bytes", "bytes for a VIP", "counter", vips("bytes"))
+    registry.register("edge_vip_dropped", "dropped packets of a VIP", "counter", vips("dropped"))
+    registry.register(
+        "edge_vip_flows_new", "flows entered into memory", "counter", vips("flows_new")
+    )
+    registry.register(
+        "edge_vip_flow_hits", "packets of remembered flows", "counter", vips("flow_hits")
+    )
     registry.register("edge_real_packets", "packets sent to a real", "counter", reals("packets"))
     registry.register("edge_real_bytes", "bytes sent to a real", "counter", reals("bytes"))
     registry.register("edge_real_serving", "1 if a real may get new flows", "gauge", serving)

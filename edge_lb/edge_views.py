@@ -26,7 +26,14 @@ from gslb.service.admin import AdminRefusal
 from gslb.service.follow import FleetFollower
 from gslb.service.lifecycle import ExitCode
 
-_MAP_KINDS = {1: "hash", 2: "array", 6: "per-CPU array", 9: "LRU hash", 12: "array of maps"}
+_MAP_KINDS = {
+    1: "hash",
+    2: "array",
+    6: "per-CPU array",
+    9: "LRU hash",
+    12: "array of maps",
+    27: "ring buffer",
+}
 
 
 class EdgeViews:
@@ -97,6 +104,7 @@ class EdgeViews:
                         packets=counters[seat.index].packets,
                         reason=health.reason,
                         edge=self._host.host.name,
+                        bytes=counters[seat.index].bytes,
                     )
                 )
         return views.RealList(reals=tuple(rows), generation=agent.publisher.generation)
@@ -171,9 +179,12 @@ class EdgeViews:
     def _vip_rows(self) -> tuple[views.VipRow, ...]:
         agent = self._agent
         fleet_views = self._follower.snapshot.vips
+        seats = agent.seats.vips
+        counters = self._datapath.vip_counters(seats.values())
         rows: list[views.VipRow] = []
         for health in agent.content().vips:
             vip = agent.fleet.vips[VipName(health.name)]
+            here = counters[seats[vip.name]]
             seen = fleet_views.get(vip.name)
             rows.append(
                 views.VipRow(
@@ -188,6 +199,11 @@ class EdgeViews:
                     reals_total=len(health.reals),
                     packets_per_s=health.packets_per_s,
                     reason=seen.reason if seen is not None else "",
+                    packets=here.packets,
+                    bytes=here.bytes,
+                    dropped=here.dropped,
+                    flows_new=here.flows_new,
+                    flow_hits=here.flow_hits,
                 )
             )
         return tuple(rows)

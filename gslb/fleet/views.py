@@ -14,7 +14,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class VipRow(View, frozen=True):
-    """One VIP; `eligible` says whether answers may carry it."""
+    """One VIP; `eligible` says whether answers may carry it. Counters are this edge's own."""
 
     name: str
     site: str
@@ -27,6 +27,11 @@ class VipRow(View, frozen=True):
     reals_total: int
     packets_per_s: float
     reason: str
+    packets: int = -1  # where not known, as all below
+    bytes: int = -1
+    dropped: int = -1
+    flows_new: int = -1
+    flow_hits: int = -1
 
 
 class RealRow(View, frozen=True):
@@ -44,6 +49,7 @@ class RealRow(View, frozen=True):
     packets: int
     reason: str
     edge: str
+    bytes: int = -1  # where not known
 
 
 class VipList(View, frozen=True):

@@ -29,6 +29,7 @@ _KINDS = {  # linux/bpf.h, enum bpf_map_type
     6: "per-CPU array",
     9: "LRU hash",
     12: "array of maps",
+    27: "ring buffer",
 }
 
 

@@ -96,7 +96,7 @@ def draw_reals(rows: tuple[RealRow, ...], now_s: float, style: Style) -> str:
     """Reals, one a line for each VIP and edge."""
     columns = (
         *tables.left("REAL", "VIP", "SITE", "ADDRESS", "STATE"),
-        *tables.right("SINCE", "WEIGHT", "SLOTS", "PACKETS"),
+        *tables.right("SINCE", "WEIGHT", "SLOTS", "PACKETS", "BYTES"),
         *tables.left("ENCAP", "EDGE", "REASON"),
     )
     cells = [
@@ -110,6 +110,7 @@ def draw_reals(rows: tuple[RealRow, ...], now_s: float, style: Style) -> str:
             str(row.weight),
             tables.count(row.slots, style),
             tables.count(row.packets, style),
+            tables.count(row.bytes, style),
             row.encap,
             row.edge,
             row.reason,

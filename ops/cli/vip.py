@@ -69,7 +69,7 @@ def _reals_of(name: str) -> tuple[RealRow, ...]:
 
 
 def draw_vip(view: VipDetail, now_s: float, style: Style) -> str:
-    """A line on the VIP, its reason, its reals."""
+    """A line on the VIP, its reason, what this daemon counted of it, its reals."""
     row = view.vip
     facts = (
         row.name,
@@ -81,5 +81,15 @@ def draw_vip(view: VipDetail, now_s: float, style: Style) -> str:
         f"{tables.count(row.packets_per_s, style)} pkt/s",
         f"generation {view.generation}",
     )
+    counted = (
+        f"packets {tables.count(row.packets, style)}",
+        f"bytes {tables.count(row.bytes, style)}",
+        f"dropped {tables.count(row.dropped, style)}",
+        f"new flows {tables.count(row.flows_new, style)}",
+        f"flow hits {tables.count(row.flow_hits, style)}",
+    )
+    lines = ["   ".join(facts), f"reason: {row.reason}"]
+    if row.packets >= 0:
+        lines.append("   ".join(counted))
     reals = draw_reals(view.reals, now_s, style)
-    return "   ".join(facts) + f"\nreason: {row.reason}\n" + (f"\n{reals}" if reals else "")
+    return "\n".join(lines) + "\n" + (f"\n{reals}" if reals else "")

@@ -15,7 +15,7 @@ from bpf.maps import create_inner
 from bpf.packets import TCP, ethernet, ipv4, tcp
 from bpf.selftest import client_tcp
 from bpf.workbench import Workbench
-from edge_lb.datapath import Datapath, UnknownVipError
+from edge_lb.datapath import Datapath, UnknownVipError, VipCounter
 from edge_lb.flow import Flow
 from edge_lb.plan import RealForwarding
 from gslb.fleet.model import Encap
@@ -96,6 +96,20 @@ def test_counters_start_anew_with_an_epoch(datapath: Datapath, bench: Workbench)
 
     assert (before.packets, before.bytes) == (3, 3 * 54)
     assert datapath.real_counters([1])[1].packets == 0
+
+
+def test_a_vip_counts_what_became_of_its_packets(datapath: Datapath, bench: Workbench):
+    datapath.apply(plan([real(1)], [vip(ring_to(1))]))
+    expired = ethernet(ipv4("198.51.100.7", str(VIP), TCP, tcp(40000, 80), ttl=1))
+
+    send(datapath, bench, times=3)
+    datapath.program.test_run(expired, ifindex=bench.in_ifindex)
+
+    assert datapath.vip_counters([0])[0] == VipCounter(
+        packets=4, bytes=4 * 54, dropped=1, flows_new=1, flow_hits=2
+    )
+    assert datapath.real_counters([1])[1].packets == 3
+    assert datapath.verdicts()["FORWARDED_REMEMBERED"].bytes == 2 * 54
 
 
 def test_an_unknown_vip_cannot_be_located(datapath: Datapath):

@@ -38,6 +38,11 @@ VIPS = (
         reals_up=3,
         reals_total=3,
         packets_per_s=412_880.4,
+        packets=9_876_543,
+        bytes=1_234_567_890,
+        dropped=12,
+        flows_new=45_678,
+        flow_hits=9_700_000,
         reason="2 of 2 edges serve it",
     ),
     views.VipRow(
@@ -83,6 +88,7 @@ def _real(name: str, vip: str, state: str, reason: str, *, slots: int) -> views.
         packets=1_234_567,
         reason=reason,
         edge="fra-edge1",
+        bytes=98_765_432,
     )
 
 
