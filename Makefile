@@ -37,14 +37,14 @@ check: setup ## style, types, import rules, warnings as errors
 	@$(BIN)/ruff format --check --quiet $(PYTHON_ROOMS)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache 2>&1 | tail -n 12; exit $${PIPESTATUS[0]}
-	@clang-format --dry-run -Werror bpf/*.c bpf/*.h
+	@clang-format --dry-run -Werror bpf/*.c bpf/*.h bpf/bench/*.c
 	@$(BIN)/python -m bpf.compile
 
 .PHONY: format
 format: setup ## rewrite Python and C in the house style
 	@$(BIN)/ruff format $(PYTHON_ROOMS)
 	@$(BIN)/ruff check --fix --quiet $(PYTHON_ROOMS)
-	@clang-format -i bpf/*.c bpf/*.h
+	@clang-format -i bpf/*.c bpf/*.h bpf/bench/*.c
 
 .PHONY: bench
 bench: root setup ## queries a second, requests a second, ns a packet; each ends in one JSON line

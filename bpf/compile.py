@@ -1,7 +1,8 @@
 """Compiles the BPF programs, and the library that builds rings: `python -m bpf.compile`.
 
-Owns the compiler's command line. Called by the build and by tests; never on a production host,
-where the objects arrive compiled. An object is rebuilt only when a source of this folder is newer.
+Owns the compiler's command line. Called by the build, tests and benchmarks; never on a production
+host, where the objects arrive compiled. An object is rebuilt only when a source of this folder is
+newer.
 """
 
 import platform
@@ -38,17 +39,17 @@ def compile_stale() -> tuple[str, ...]:
         newest = max(newest_header, source.stat().st_mtime)
         if target.exists() and target.stat().st_mtime >= newest:
             continue
-        _compile(source, target, FLAGS if is_program else LIBRARY_FLAGS)
+        compile_source(source, target, FLAGS if is_program else LIBRARY_FLAGS)
         made.append(target.name)
     return tuple(made)
 
 
-def _compile(source: Path, target: Path, flags: Sequence[str]) -> None:
+def compile_source(source: Path, target: Path, flags: Sequence[str] = FLAGS) -> None:
     """One clang run, into a file beside the target so that a failure leaves the old object."""
     fresh = target.with_suffix(".new")
     include = f"-I/usr/include/{platform.machine()}-linux-gnu"
     prefix = f"-ffile-prefix-map={SOURCES}=bpf"
-    command = ["clang", *flags, include, prefix, str(source), "-o", str(fresh)]
+    command = ["clang", *flags, include, f"-I{SOURCES}", prefix, str(source), "-o", str(fresh)]
     subprocess.run(command, check=True, cwd=SOURCES)
     fresh.replace(target)
 

@@ -54,7 +54,7 @@ class Program:
         name: str,
         *,
         path: Path | None = None,
-        constants: Mapping[str, int] | None = None,
+        constants: Mapping[str, int | bytes] | None = None,
         pin_dir: Path | None = None,
     ) -> Self:
         """Loads `name`'s object, taking over the maps pinned in `pin_dir` and pinning the rest.
@@ -224,7 +224,9 @@ def _is_bpffs_mounted() -> bool:
     return any(f" {BPFFS} " in line and BPFFS_MAGIC_LINE in line for line in mounts.splitlines())
 
 
-def _set_constants(opened: libbpf.OpenObject, btf: Btf, constants: Mapping[str, int]) -> None:
+def _set_constants(
+    opened: libbpf.OpenObject, btf: Btf, constants: Mapping[str, int | bytes]
+) -> None:
     """Writes read-only variables by name, at the offsets that BTF tells."""
     if not constants:
         return

@@ -1,0 +1,265 @@
+"""The balancer on a stand: millions of packets through lb.bpf.c, each restored before its run.
+
+Owns the set-up of one case and the measuring of it. Used by bench_datapath.py, and by one test that
+keeps it true. Works in the caller's private network namespace (bpf.workbench), attaches nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from array import array
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from bpf.compile import SOURCES, compile_source
+from bpf.maps import Map
+from bpf.packets import ACK, TCP, ethernet, ipv4, tcp
+from bpf.program import Program
+from bpf.trial import XDP_TX, moved, verdict_counts
+from bpf.workbench import TUNNEL_SOURCE, Workbench
+from edge_lb.datapath import Datapath
+from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
+from gslb.fleet.model import Encap, Protocol
+
+CLIENT = "100.0.0.255"  # restore.bpf.c counts in the second octet up, in the fourth down
+VIP = "198.0.0.255"
+PORT = 80
+CLIENTS_MAX = 1 << 23
+FAR_REAL = IPv4Address("10.60.0.2")  # behind the gateway of the workbench
+NEAR_REAL = IPv4Address("10.50.0.2")  # on the subnet of in0
+NEAR_REALS_MAX = 250
+WORD_OFFSETS = (0, 6, 14, 22, 30, 38, 46, 54, 62)
+CLIENT_AT, VIP_AT, PORTS_AT = 26, 30, 34
+PAYLOAD = bytes(26)
+SHARE_OF_VERDICT = 0.999
+BENCH_PROGRAMS = SOURCES / "bench"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Who sends what to how many; `remembered` fills the flow memory first."""
+
+    name: str
+    verdict: str
+    encap: Encap = Encap.GUE
+    flags: int = ACK
+    destination: str = VIP
+    flows: int = 1
+    vips: int = 1
+    reals: int = 100
+    memory: int = 65536
+    remembered: bool = True
+
+
+class UnexpectedVerdictError(AssertionError):
+    """The packets took another way than the case says, so the figure would be of something else."""
+
+
+class Stand:
+    """Compiled wrappers, kept for many cases. The workbench must be entered before."""
+
+    def __init__(self, bench: Workbench, folder: Path) -> None:
+        self.bench = bench
+        self._objects = folder
+        for source in sorted(BENCH_PROGRAMS.glob("*.bpf.c")):
+            compile_source(source, folder / source.with_suffix(".o").name)
+        with IPRoute() as netlink:
+            for number in range(NEAR_REALS_MAX):
+                netlink.neigh(
+                    "replace",
+                    dst=str(NEAR_REAL + number),
+                    lladdr=f"02:00:00:01:00:{number:02x}",
+                    ifindex=bench.in_ifindex,
+                    state="permanent",
+                )
+
+    def load(self, name: str, **constants: int | bytes) -> Program:
+        """One of the bench's own programs."""
+        return Program.load(name, path=self._objects / f"{name}.bpf.o", constants=constants)
+
+    def restorer(self, under_test: Program, frame: bytes, *, flows: int = 1, vips: int = 1) -> Run:
+        """The wrapper around a program, for one frame."""
+        words = b"".join(frame[at : at + 8] for at in WORD_OFFSETS)
+        wrapper = self.load(
+            "restore",
+            frame_bytes=len(frame),
+            header=words,
+            client_at=CLIENT_AT,
+            vip_at=VIP_AT,
+            ports_at=PORTS_AT,
+            flows=flows,
+            vips=vips,
+        )
+        slot = wrapper.maps["under_test"]
+        slot.put_at(0, slot.shape.value.scalar(under_test.fd))
+        return Run(wrapper, frame, self.bench.in_ifindex)
+
+    @contextmanager
+    def floor_transmit(self) -> Iterator[Run]:
+        """The wrapper and XDP_TX."""
+        with self.load("floor_transmit") as program:
+            run = self.restorer(program, frame_of(ACK))
+            with run.wrapper:
+                yield run.expecting(XDP_TX)
+
+    @contextmanager
+    def floor_lookup(self) -> Iterator[Run]:
+        """The wrapper, the reading of headers, one hit in a hash, XDP_TX."""
+        with self.load("floor_lookup") as program:
+            services = program.maps["services"]
+            key = services.shape.key.pack(address=mapped(VIP), port=PORT, protocol=TCP)
+            services.put(key, services.shape.value.scalar(1))
+            run = self.restorer(program, frame_of(ACK))
+            with run.wrapper:
+                yield run.expecting(XDP_TX)
+
+    @contextmanager
+    def case(self, case: Case) -> Iterator[CaseRun]:
+        """The wrapper and the balancer, its maps filled as the case says."""
+        datapath = Datapath("in0", Path(), flows_per_queue=case.memory)
+        with ExitStack() as held:
+            datapath.open_private()
+            held.callback(datapath.close)
+            program = datapath.program
+            datapath.apply(plan_of(case, program))
+            copy_vip(program, case.vips)
+            if case.remembered:
+                fill = self.restorer(program, frame_of(ACK), flows=case.flows, vips=case.vips)
+                with fill.wrapper:
+                    fill(max(case.flows, case.vips))
+            frame = frame_of(case.flags, case.destination)
+            run = self.restorer(program, frame, flows=case.flows, vips=case.vips)
+            held.enter_context(run.wrapper)
+            yield CaseRun(case, program, run)
+
+
+class Run:
+    """Runs one frame again and again; the answer is nanoseconds a packet, wrapper included."""
+
+    def __init__(self, wrapper: Program, frame: bytes, ifindex: int) -> None:
+        self.wrapper = wrapper
+        self.frame = frame
+        self._ifindex = ifindex
+        self._action: int | None = None
+        self.last_packet = b""
+
+    def expecting(self, action: int) -> Run:
+        """From now on the last packet's action must be this."""
+        self._action = action
+        return self
+
+    def __call__(self, repeat: int) -> float:
+        began_ns = time.thread_time_ns()  # not the wall's: what others run meanwhile is not ours
+        result = self.wrapper.test_run(self.frame, ifindex=self._ifindex, repeat=repeat)
+        spent_ns = time.thread_time_ns() - began_ns
+        self.last_packet = result.packet
+        if self._action is not None and result.action != self._action:
+            raise UnexpectedVerdictError(f"action {result.action}, wanted {self._action}")
+        return spent_ns / repeat
+
+
+class CaseRun:
+    """A run of the balancer that looks at the verdicts afterwards."""
+
+    def __init__(self, case: Case, program: Program, run: Run) -> None:
+        self.case = case
+        self.program = program
+        self.run = run
+
+    def __call__(self, repeat: int) -> float:
+        before = verdict_counts(self.program)
+        duration_ns = self.run(repeat)
+        seen = moved(before, verdict_counts(self.program))
+        if seen.get(self.case.verdict, 0) < repeat * SHARE_OF_VERDICT:
+            raise UnexpectedVerdictError(f"{self.case.name}: {seen}, wanted {self.case.verdict}")
+        return duration_ns
+
+
+@contextmanager
+def stand() -> Iterator[Stand]:
+    """A stand in a namespace of its own."""
+    with Workbench() as bench, tempfile.TemporaryDirectory() as folder:
+        yield Stand(bench, Path(folder))
+
+
+def frame_of(flags: int, destination: str = VIP) -> bytes:
+    """The first client's frame of 80 bytes; restore.bpf.c fills the client's port in."""
+    return ethernet(ipv4(CLIENT, destination, TCP, tcp(0, PORT, flags, PAYLOAD)))
+
+
+def plan_of(case: Case, program: Program) -> Plan:
+    """One VIP, and its reals in turn along the ring."""
+    inner = program.maps["rings"].shape.inner
+    assert inner is not None
+    first = NEAR_REAL if case.encap is Encap.L2 else FAR_REAL
+    assert case.encap is not Encap.L2 or case.reals <= NEAR_REALS_MAX
+    reals = tuple(
+        PlannedReal(
+            name=f"real-{index}",
+            index=index,
+            epoch=1,
+            address=first + index - 1,
+            encap=case.encap,
+            state=RealForwarding.UP,
+        )
+        for index in range(1, case.reals + 1)
+    )
+    vip = PlannedVip(
+        name="vip",
+        index=0,
+        address=IPv4Address(VIP),
+        port=PORT,
+        protocol=Protocol.TCP,
+        ring=array("I", (1 + slot % case.reals for slot in range(inner.max_entries))),
+    )
+    return Plan(
+        generation=1,
+        vips=(vip,),
+        reals=reals,
+        tunnel_source=IPv4Address(TUNNEL_SOURCE),
+        mtu=1500,
+    )
+
+
+def copy_vip(program: Program, count: int) -> None:
+    """More VIPs like the first, sharing its ring: what is measured is finding them."""
+    vips, addresses, rings = (program.maps[name] for name in ("vips", "vip_addresses", "rings"))
+    key, value = next(iter(vips.items()))
+    ring = rings.inner(0)
+    assert ring is not None
+    with ring:
+        for number in range(1, count):
+            address = mapped(vip_address(number))
+            port = PORT ^ number >> 8
+            vips.put(
+                vips.shape.key.pack(**{**key, "address": address, "port": port}),
+                vips.shape.value.pack(**{**value, "index": number}),
+            )
+            addresses.put(address, addresses.shape.value.scalar(1))
+            rings.set_inner(number, ring)
+
+
+def vip_address(number: int) -> str:
+    """Where restore.bpf.c sends the packet of a turn."""
+    low = number & 0xFF
+    return str(IPv4Address(int(IPv4Address(VIP)) ^ (low << 16 | low)))
+
+
+def mapped(address: str) -> bytes:
+    """Sixteen octets, v4-mapped."""
+    return bytes(10) + b"\xff\xff" + IPv4Address(address).packed
+
+
+def locked_bytes(held: Map) -> int:
+    """Kernel memory of a map, as the kernel reckons it."""
+    for line in Path(f"/proc/self/fdinfo/{held.fd}").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "memlock":
+            return int(value)
+    raise LookupError("this kernel does not tell the memory of maps")

@@ -1,0 +1,59 @@
+"""The bench measures what it names: each packet of a long run is as fresh as the first."""
+
+from collections.abc import Iterator
+
+import pytest
+from bench_datapath import SCALES, TABLE, within_limits
+from datapath_stand import Case, Stand, UnexpectedVerdictError, stand
+
+from bpf.packets import ETHERNET_BYTES, read_ipv4
+from gslb.fleet.model import Encap
+
+pytestmark = pytest.mark.bpf
+PACKETS = 1000
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Stand]:
+    with stand() as made:
+        yield made
+
+
+@pytest.mark.parametrize("encap", Encap)
+def test_the_last_packet_of_a_run_leaves_as_a_single_one_does(bench: Stand, encap: Encap) -> None:
+    case = Case(name="one flow", verdict="FORWARDED_REMEMBERED", encap=encap)
+    with bench.case(case) as run:
+        assert run(PACKETS) > 0
+        first_client = bytearray(run.run.frame)
+        first_client[34:36] = (1024).to_bytes(2, "big")
+        alone = run.program.test_run(bytes(first_client), ifindex=bench.bench.in_ifindex)
+
+        assert run.run.last_packet == alone.packet
+
+
+def test_clients_take_turns_and_checksums_stay_right(bench: Stand) -> None:
+    flows = (1 << 15) + 1  # one more than a client address has ports here
+    case = Case(name="turns", verdict="FORWARDED_REMEMBERED", encap=Encap.L2, flows=flows)
+    with bench.case(case) as run:
+        run(flows)
+        packet = read_ipv4(run.run.last_packet[ETHERNET_BYTES:])
+
+        assert str(packet.source) == "100.1.0.254"
+        assert packet.checksum_ok
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in (*TABLE, *SCALES) if case.flows <= 10_000],
+    ids=lambda case: case.name,
+)
+def test_every_case_meets_its_verdict(bench: Stand, case: Case) -> None:
+    assert within_limits((case,)) == (case,)
+    with bench.case(case) as run:
+        assert run(PACKETS) > 0
+
+
+def test_a_case_that_takes_another_way_is_refused(bench: Stand) -> None:
+    case = Case(name="wrong", verdict="FORWARDED_NEW")
+    with bench.case(case) as run, pytest.raises(UnexpectedVerdictError, match="REMEMBERED"):
+        run(PACKETS)
