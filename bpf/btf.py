@@ -207,6 +207,7 @@ class Btf:
             name=name,
             type=self._number(members["type"]),
             max_entries=self._number(members["max_entries"]),
+            flags=self._number(members["map_flags"]) if "map_flags" in members else 0,
             key=self.layout(key),
             value=value_layout,
             inner=inner,

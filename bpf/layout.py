@@ -168,6 +168,7 @@ class MapShape:
     name: str
     type: int
     max_entries: int
+    flags: int
     key: Layout
     value: Layout
     inner: "MapShape | None"

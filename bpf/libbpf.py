@@ -52,6 +52,7 @@ class MapInfo:
     key_size: int
     value_size: int
     max_entries: int
+    flags: int
     btf_id: int
     key_type_id: int
     value_type_id: int
@@ -204,18 +205,14 @@ def possible_cpus() -> int:
     return _checked("count CPUs", int(_library().libbpf_num_possible_cpus()))
 
 
-def create_map(
-    *,
-    name: str,
-    info: MapInfo,
-    btf_fd: int,
-) -> int:
+def create_map(*, name: str, info: MapInfo, btf_fd: int) -> int:
     """A new map of the shape in `info`, typed by the BTF behind `btf_fd`."""
     options = MapOptions(
         sz=ctypes.sizeof(MapOptions),
         btf_fd=btf_fd,
         btf_key_type_id=info.key_type_id,
         btf_value_type_id=info.value_type_id,
+        map_flags=info.flags,
     )
     made = _library().bpf_map_create(
         info.type,
@@ -287,6 +284,7 @@ def map_info(fd: int) -> MapInfo:
         key_size=info.key_size,
         value_size=info.value_size,
         max_entries=info.max_entries,
+        flags=info.map_flags,
         btf_id=info.btf_id,
         key_type_id=info.btf_key_type_id,
         value_type_id=info.btf_value_type_id,

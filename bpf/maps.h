@@ -62,8 +62,10 @@ struct {
 	__type(value, __u32);
 } vip_addresses SEC(".maps");
 
+/* Mapped into the agent's memory to be written: a system call for each slot would cost 40 ms. */
 struct ring {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, RING_SLOTS);
 	__type(key, __u32);
 	__type(value, __u32);

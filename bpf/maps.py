@@ -5,9 +5,11 @@ self test. Keys and values are bytes packed by the map's own layouts. A map owns
 """
 
 import itertools
+import mmap
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -18,6 +20,8 @@ from bpf.layout import Layout, MapShape, Record
 
 BPF_MAP_TYPE_PERCPU_ARRAY = 6
 BPF_MAP_TYPE_LRU_HASH = 9
+BPF_F_MMAPABLE = 1 << 10
+WORD_BYTES = 4  # the values of a map that is filled through memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,7 @@ class Map:
     def put_at(self, index: int, value: bytes) -> None:
         """Sets an index of an array; of a per-CPU array, on every CPU."""
         if self.shape.type == BPF_MAP_TYPE_PERCPU_ARRAY:
-            value = value.ljust(_per_cpu_stride(self.shape.value)) * libbpf.possible_cpus()
+            value = value.ljust(_stride(self.shape.value)) * libbpf.possible_cpus()
         libbpf.map_update(self.fd, self.shape.key.scalar(index), value)
 
     def delete(self, key: bytes) -> bool:
@@ -92,19 +96,41 @@ class Map:
                 yield self.shape.key.unpack(key), value
 
     def fill(self, values: bytes) -> None:
-        """Sets an array's values from index 0 on, in one call; `values` are joined records."""
+        """Sets an array's values from index 0 on, at once; `values` are joined records."""
+        if self.shape.flags & BPF_F_MMAPABLE:
+            with self._words() as words, memoryview(values).cast("I") as new:
+                words[: len(new)] = new
+            return
         count = len(values) // self.shape.value.size
         keys = array("I", range(count)).tobytes()
         libbpf.map_update_batch(self.fd, keys, values, count)
 
     def dump(self) -> bytes:
         """All values of an array, joined."""
+        if self.shape.flags & BPF_F_MMAPABLE:
+            with self._words() as words:
+                return words.tobytes()
         info = libbpf.map_info(self.fd)
         return libbpf.map_lookup_batch(self.fd, info.key_size, info.value_size, info.max_entries)
 
+    @contextmanager
+    def _words(self) -> Iterator[memoryview]:
+        """The values of an array of 32-bit words, in the kernel's own memory."""
+        if self.shape.value.size != WORD_BYTES:
+            raise TypeError(f"{self.shape.name} is not an array of 32-bit words")
+        stride = _stride(self.shape.value)
+        pages = -(-stride * self.shape.max_entries // mmap.PAGESIZE)
+        with (
+            mmap.mmap(self.fd, pages * mmap.PAGESIZE) as memory,
+            memoryview(memory) as octets,
+            octets.cast("I") as words,
+            words[: self.shape.max_entries * stride // WORD_BYTES : stride // WORD_BYTES] as values,
+        ):
+            yield values
+
     def sums(self, index: int) -> dict[str, int]:
         """The fields of a per-CPU array's value, each summed over CPUs."""
-        stride = _per_cpu_stride(self.shape.value)
+        stride = _stride(self.shape.value)
         size = stride * libbpf.possible_cpus()
         raw = libbpf.map_lookup(self.fd, self.shape.key.scalar(index), size) or b""
         layout = self.shape.value
@@ -137,8 +163,13 @@ class Map:
 
     def set_inner(self, index: int, inner: "Map") -> None:
         """Puts a map at an index by one pointer write: a packet sees the old or the new one."""
-        descriptor = self.shape.key.scalar(inner.fd)
-        libbpf.map_update(self.fd, self.shape.key.scalar(index), descriptor)
+        self.set_inners({index: inner})
+
+    def set_inners(self, inners: "Mapping[int, Map]") -> None:
+        """Puts many maps, each by one pointer write; waits once for packets that see old ones."""
+        keys = array("I", inners).tobytes()
+        descriptors = array("I", [inner.fd for inner in inners.values()]).tobytes()
+        libbpf.map_update_batch(self.fd, keys, descriptors, len(inners))
 
 
 def create_inner(outer: MapShape, btf_fd: int, *, max_entries: int | None = None) -> Map:
@@ -151,6 +182,7 @@ def create_inner(outer: MapShape, btf_fd: int, *, max_entries: int | None = None
         key_size=shape.key.size,
         value_size=shape.value.size,
         max_entries=shape.max_entries,
+        flags=shape.flags,
         btf_id=0,
         key_type_id=shape.key_type_id,
         value_type_id=shape.value_type_id,
@@ -165,6 +197,7 @@ def check_layout(fd: int, shape: MapShape) -> None:
         "type": (info.type, shape.type),
         "key_size": (info.key_size, shape.key.size),
         "value_size": (info.value_size, shape.value.size),
+        "map_flags": (info.flags, shape.flags),
     }
     if shape.type != BPF_MAP_TYPE_LRU_HASH:  # a flow table is as large as its maker chose
         facts["max_entries"] = (info.max_entries, shape.max_entries)
@@ -186,6 +219,6 @@ def check_layout(fd: int, shape: MapShape) -> None:
                     check_layout(inner.fd, inner.shape)
 
 
-def _per_cpu_stride(value: Layout) -> int:
-    """Bytes of one CPU's value: the kernel rounds up to eight."""
+def _stride(value: Layout) -> int:
+    """Bytes from one value of an array to the next: the kernel rounds up to eight."""
     return (value.size + 7) // 8 * 8

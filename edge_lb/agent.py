@@ -16,8 +16,9 @@ from random import Random
 from bpf.errors import BpfError
 from edge_lb.checker import Checker
 from edge_lb.checks import CheckResult
-from edge_lb.datapath import Datapath, Held
+from edge_lb.datapath import Datapath
 from edge_lb.gateway import Gateway
+from edge_lb.held import Held
 from edge_lb.judge import Judge, Target, targets_of
 from edge_lb.load import LoadMeter
 from edge_lb.memory import EdgeMemory, MemoryFile, keep_standings

@@ -2,13 +2,15 @@
 
 Owns what the edge's maps hold. Called by the agent alone, and by tests. It decides nothing:
 indexes, epochs, states and rings come with the plan. A change is ordered so that no packet meets
-half of it: reals, then rings (one pointer each), then VIPs; removals last. Blocks for milliseconds.
+half of it: reals, then rings (one pointer each), then VIPs; removals last. Only what differs from
+the last plan is written. Blocks for milliseconds.
 """
 
 import socket
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,44 +19,14 @@ from pyroute2 import IPRoute
 from bpf import libbpf, program
 from bpf.layout import Record
 from bpf.maps import Counter, Map
-from edge_lb.flow import Address, Flow, address_from_octets, address_octets, flow_octets, slot
+from edge_lb.flow import Address, Flow, address_octets, flow_octets, slot
+from edge_lb.held import UNSPECIFIED, Held, HeldVip, expected, held_real, held_vip, vip_key
 from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
-from gslb.fleet.model import Encap, Protocol
 
 GUE_PORT = 6080  # IANA: gue
 UDP_FLOW_AGE_S = 30.0
 FLOWS_PER_QUEUE = 65536  # about 7 MB of kernel memory for each receive queue
-UNSPECIFIED = bytes(16)
-IP_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldReal:
-    """A real in the maps. Without an address the index is free; `epoch` was its last owner's."""
-
-    index: int
-    epoch: int
-    address: Address | None
-    encap: Encap
-    state: RealForwarding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldVip:
-    """A VIP in the maps."""
-
-    index: int
-    address: Address
-    port: int
-    protocol: Protocol
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """All that the pinned maps hold of the last plan."""
-
-    reals: tuple[HeldReal, ...]
-    vips: tuple[HeldVip, ...]
+RINGS_AT_ONCE = 32  # half a megabyte each, held twice while they are swapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +74,7 @@ class Datapath:
         self._udp_flow_age_ns = int(udp_flow_age_s * 1e9)
         self._program: program.Program | None = None
         self._rings: dict[int, array[int]] = {}  # as last written or read
+        self._applied: tuple[Plan, Held] | None = None  # None while the maps may hold else
 
     @property
     def program(self) -> program.Program:
@@ -139,6 +112,7 @@ class Datapath:
         self.program.close()
         self._program = None
         self._rings.clear()
+        self._applied = None
 
     def unload(self) -> None:
         """Detaches and removes all pins: packets meet the plain stack from here on."""
@@ -148,17 +122,24 @@ class Datapath:
 
     def apply(self, plan: Plan) -> None:
         """Makes the maps say what the plan says. Safe to repeat after a failure half-way."""
-        held = self.read_back()
-        self._write_settings(plan)
+        applied, self._applied = self._applied, None
+        wanted = expected(plan)
+        held = self.read_back() if applied is None else applied[1]
+        if applied is None or _settings(applied[0]) != _settings(plan):
+            self._write_settings(plan)
+        written = {real.index: real for real in applied[0].reals} if applied is not None else {}
         for real in plan.reals:
-            self._write_real(real)
+            if written.get(real.index) != real:
+                self._write_real(real)
         self._free_reassigned_indexes(held, plan)
-        for vip in plan.vips:
-            self._write_ring(vip)
-        for vip in plan.vips:
-            self._write_vip(vip)
+        self._write_rings(plan.vips)
+        known = set(held.vips) if applied is not None else set[HeldVip]()
+        for vip, entry in zip(plan.vips, wanted.vips, strict=True):
+            if entry not in known:
+                self._write_vip(vip)
         self._remove_vips(held, plan)
         self._retire_reals(held, plan)
+        self._applied = plan, wanted
 
     def read_back(self) -> Held:
         """What the maps hold now, so that a restarted agent keeps indexes and epochs."""
@@ -167,11 +148,11 @@ class Datapath:
         raw, never_used = maps["reals"].dump(), bytes(layout.size)
         values = [raw[at : at + layout.size] for at in range(0, len(raw), layout.size)]
         reals = tuple(
-            _held_real(index, layout.unpack(value))
+            held_real(index, layout.unpack(value))
             for index, value in enumerate(values)
             if value != never_used
         )
-        vips = tuple(_held_vip(key, value) for key, value in maps["vips"].items())
+        vips = tuple(held_vip(key, value) for key, value in maps["vips"].items())
         return Held(reals=reals, vips=tuple(sorted(vips, key=lambda vip: vip.index)))
 
     def ring(self, vip_index: int) -> "array[int]":
@@ -271,38 +252,45 @@ class Datapath:
             counters.put_at(real.index, bytes(counters.shape.value.size))
         reals.put_at(real.index, new)
 
-    def _write_ring(self, vip: PlannedVip) -> None:
-        if vip.index not in self._rings:  # an earlier start's; later ones are known
-            self._rings[vip.index] = self.ring(vip.index)
-        if self._rings[vip.index] == vip.ring:
-            return
-        self._rings.pop(vip.index)
-        with self.program.new_inner("rings") as ring:
-            ring.fill(vip.ring.tobytes())
-            self.program.maps["rings"].set_inner(vip.index, ring)
-        self._rings[vip.index] = vip.ring
+    def _write_rings(self, vips: Sequence[PlannedVip]) -> None:
+        """Puts every ring that differs into a new map each, and swaps the pointers."""
+        for vip in vips:
+            if vip.index not in self._rings:  # an earlier start's; later ones are known
+                self._rings[vip.index] = self.ring(vip.index)
+        changed = [vip for vip in vips if self._rings[vip.index] != vip.ring]
+        for some in (
+            changed[at : at + RINGS_AT_ONCE] for at in range(0, len(changed), RINGS_AT_ONCE)
+        ):
+            with ExitStack() as stack:
+                inners: dict[int, Map] = {}
+                for vip in some:
+                    self._rings.pop(vip.index)
+                    inners[vip.index] = stack.enter_context(self.program.new_inner("rings"))
+                    inners[vip.index].fill(vip.ring.tobytes())
+                self.program.maps["rings"].set_inners(inners)
+            self._rings.update({vip.index: vip.ring for vip in some})
 
     def _write_vip(self, vip: PlannedVip) -> None:
         vips, addresses = self.program.maps["vips"], self.program.maps["vip_addresses"]
         addresses.put(address_octets(vip.address), addresses.shape.value.scalar(1))
-        vips.put(_vip_key(vips, vip), vips.shape.value.pack(index=vip.index))
+        vips.put(vip_key(vips, vip), vips.shape.value.pack(index=vip.index))
 
     def _free_reassigned_indexes(self, held: Held, plan: Plan) -> None:
         """A VIP that leaves must not be seen with the ring of the one that takes its index."""
         vips, counters = self.program.maps["vips"], self.program.maps["vip_counters"]
-        owners = {vip.index: _vip_key(vips, vip) for vip in plan.vips}
+        owners = {vip.index: vip_key(vips, vip) for vip in plan.vips}
         for vip in held.vips:
-            key = _vip_key(vips, vip)
+            key = vip_key(vips, vip)
             if vip.index in owners and owners[vip.index] != key:
                 vips.delete(key)
                 counters.put_at(vip.index, bytes(counters.shape.value.size))
 
     def _remove_vips(self, held: Held, plan: Plan) -> None:
         maps = self.program.maps
-        kept = {_vip_key(maps["vips"], vip) for vip in plan.vips}
+        kept = {vip_key(maps["vips"], vip) for vip in plan.vips}
         kept_indexes = {vip.index for vip in plan.vips}
         for vip in held.vips:
-            key = _vip_key(maps["vips"], vip)
+            key = vip_key(maps["vips"], vip)
             if key not in kept:
                 maps["vips"].delete(key)
             if vip.index not in kept_indexes:
@@ -310,9 +298,8 @@ class Datapath:
                 self._rings.pop(vip.index, None)
                 maps["vip_counters"].put_at(vip.index, bytes(maps["vip_counters"].shape.value.size))
         addresses = {address_octets(vip.address) for vip in plan.vips}
-        for octets in tuple(maps["vip_addresses"].keys()):
-            if octets not in addresses:
-                maps["vip_addresses"].delete(octets)
+        for octets in set(maps["vip_addresses"].keys()) - addresses:
+            maps["vip_addresses"].delete(octets)
 
     def _retire_reals(self, held: Held, plan: Plan) -> None:
         """Frees indexes, keeping their epochs: the next owner must have a later one."""
@@ -342,31 +329,8 @@ def _real_value(reals: Map, real: PlannedReal, state: RealForwarding) -> bytes:
     )
 
 
-def _vip_key(vips: Map, vip: PlannedVip | HeldVip) -> bytes:
-    return vips.shape.key.pack(
-        address=address_octets(vip.address), port=vip.port, protocol=IP_PROTOCOLS[vip.protocol]
-    )
-
-
-def _held_real(index: int, record: Record) -> HeldReal:
-    octets = record.octets("address")
-    return HeldReal(
-        index=index,
-        epoch=record.integer("epoch"),
-        address=None if octets == UNSPECIFIED else address_from_octets(octets),
-        encap=Encap[record.enum("encap").removeprefix("ENCAP_")],
-        state=RealForwarding[record.enum("state").removeprefix("REAL_")],
-    )
-
-
-def _held_vip(key: Record, value: Record) -> HeldVip:
-    protocols = {number: protocol for protocol, number in IP_PROTOCOLS.items()}
-    return HeldVip(
-        index=value.integer("index"),
-        address=address_from_octets(key.octets("address")),
-        port=key.integer("port"),
-        protocol=protocols[key.integer("protocol")],
-    )
+def _settings(plan: Plan) -> tuple[Address, int]:
+    return plan.tunnel_source, plan.mtu
 
 
 def _receive_queues(interface: str) -> int:

@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge_lb.agent import EdgeAgent
-from edge_lb.datapath import IP_PROTOCOLS, Datapath, UnknownVipError
+from edge_lb.datapath import Datapath, UnknownVipError
 from edge_lb.flow import Flow
+from edge_lb.held import IP_PROTOCOLS
 from edge_lb.judge import targets_of
 from edge_lb.seats import seat_name
 from gslb.fleet import views

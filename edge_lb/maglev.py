@@ -8,11 +8,13 @@ ring from the same configuration, whatever its indexes.
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
 
 RING_SLOTS = 65537  # prime, so every step visits every slot; bpf/maps.h declares the same
 WEIGHT_MAX = 2**32 - 1
+WALKS_KEPT = 16384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ def in_turn(members: Sequence[Member]) -> list[Member]:
     return sorted((member for member in members if member.weight), key=attrgetter("name"))
 
 
+@lru_cache(maxsize=WALKS_KEPT)
 def walk(name: str) -> tuple[int, int]:
     """Start and step of a member's walk over all slots."""
     digest = blake2b(name.encode(), digest_size=16).digest()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 from datapath_plans import VIP, plan, real, ring_of, ring_to, vip
 
 from bpf import errors, libbpf, program
-from bpf.maps import create_inner
+from bpf.maps import Map, create_inner
 from bpf.packets import TCP, ethernet, ipv4, tcp
 from bpf.selftest import client_tcp
 from bpf.workbench import Workbench
-from edge_lb.datapath import Datapath, UnknownVipError, VipCounter
+from edge_lb.datapath import RINGS_AT_ONCE, Datapath, UnknownVipError, VipCounter
 from edge_lb.flow import Flow
 from edge_lb.plan import RealForwarding
 from gslb.fleet.model import Encap
@@ -54,6 +55,54 @@ def test_what_was_applied_is_read_back(datapath: Datapath):
         (v.index, v.address, v.port, v.protocol) for v in vips
     ]
     assert datapath.ring(0) == vips[0].ring
+
+
+def test_a_second_plan_leaves_what_a_first_start_with_it_would(datapath: Datapath):
+    two = [vip(ring_of([1, 2])), vip(ring_to(3), index=7, address=OTHER_VIP, port=0)]
+    datapath.apply(plan([real(1), real(2), real(3)], two))
+
+    down = [real(1, state=RealForwarding.DOWN), real(2), real(4, epoch=2)]
+    after = plan(down, [vip(ring_to(2)), vip(ring_to(4), index=7, address=OTHER_VIP, port=81)])
+    datapath.apply(after)
+    written_once = datapath.read_back(), datapath.ring(0), datapath.ring(7)
+    with closing(Datapath("in0", Path("/nowhere"), flows_per_queue=64)) as fresh:
+        fresh.open_private()
+        fresh.apply(after)
+        alone = fresh.read_back(), fresh.ring(0), fresh.ring(7)
+
+    live = [held for held in written_once[0].reals if held.address is not None]
+    assert (live, written_once[0].vips) == (list(alone[0].reals), alone[0].vips)
+    assert written_once[1:] == alone[1:]
+
+
+def test_a_plan_that_failed_half_way_is_written_whole_the_next_time(
+    datapath: Datapath, monkeypatch: pytest.MonkeyPatch
+):
+    datapath.apply(plan([real(1)], [vip(ring_to(1))]))
+    after = plan([real(1), real(2)], [vip(ring_of([1, 2]))])
+
+    def refuse(*_: object) -> None:
+        raise errors.CallFailedError("write a map: no memory", number=12)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Map, "set_inners", refuse)
+        with pytest.raises(errors.CallFailedError):
+            datapath.apply(after)
+    datapath.apply(after)
+
+    assert datapath.ring(0) == after.vips[0].ring
+    assert [held.index for held in datapath.read_back().reals] == [1, 2]
+
+
+def test_more_rings_than_are_swapped_at_once_are_all_written(datapath: Datapath):
+    many = [
+        vip(ring_to(number + 1), index=number, address=VIP + number)
+        for number in range(RINGS_AT_ONCE + 3)
+    ]
+
+    datapath.apply(plan([real(one.index + 1) for one in many], many))
+
+    assert [datapath.ring(one.index)[17] for one in many] == [one.index + 1 for one in many]
 
 
 def test_a_removed_vip_is_the_edges_own_traffic_again(datapath: Datapath, bench: Workbench):

@@ -1,0 +1,93 @@
+"""What the data plane's maps hold, as values: VIPs and reals without names.
+
+Owns the reading of map records, and what a plan leaves in the maps. Used by `edge_lb.datapath`, and
+by the agent to find its seats again after a restart. Pure.
+"""
+
+import socket
+from dataclasses import dataclass
+
+from bpf.layout import Record
+from bpf.maps import Map
+from edge_lb.flow import Address, address_from_octets, address_octets
+from edge_lb.plan import Plan, PlannedVip, RealForwarding
+from gslb.fleet.model import Encap, Protocol
+
+UNSPECIFIED = bytes(16)
+IP_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldReal:
+    """A real in the maps. Without an address the index is free; `epoch` was its last owner's."""
+
+    index: int
+    epoch: int
+    address: Address | None
+    encap: Encap
+    state: RealForwarding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldVip:
+    """A VIP in the maps."""
+
+    index: int
+    address: Address
+    port: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """All that the pinned maps hold of the last plan."""
+
+    reals: tuple[HeldReal, ...]
+    vips: tuple[HeldVip, ...]
+
+
+def expected(plan: Plan) -> Held:
+    """What the maps hold once the plan is applied; VIPs in the plan's order."""
+    return Held(
+        reals=tuple(
+            HeldReal(
+                index=real.index,
+                epoch=real.epoch,
+                address=real.address,
+                encap=real.encap,
+                state=real.state,
+            )
+            for real in plan.reals
+        ),
+        vips=tuple(
+            HeldVip(index=vip.index, address=vip.address, port=vip.port, protocol=vip.protocol)
+            for vip in plan.vips
+        ),
+    )
+
+
+def vip_key(vips: Map, vip: PlannedVip | HeldVip) -> bytes:
+    return vips.shape.key.pack(
+        address=address_octets(vip.address), port=vip.port, protocol=IP_PROTOCOLS[vip.protocol]
+    )
+
+
+def held_real(index: int, record: Record) -> HeldReal:
+    octets = record.octets("address")
+    return HeldReal(
+        index=index,
+        epoch=record.integer("epoch"),
+        address=None if octets == UNSPECIFIED else address_from_octets(octets),
+        encap=Encap[record.enum("encap").removeprefix("ENCAP_")],
+        state=RealForwarding[record.enum("state").removeprefix("REAL_")],
+    )
+
+
+def held_vip(key: Record, value: Record) -> HeldVip:
+    protocols = {number: protocol for protocol, number in IP_PROTOCOLS.items()}
+    return HeldVip(
+        index=value.integer("index"),
+        address=address_from_octets(key.octets("address")),
+        port=key.integer("port"),
+        protocol=protocols[key.integer("protocol")],
+    )
