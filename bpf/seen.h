@@ -15,6 +15,8 @@
 /* Which packets are captured. Read at every exit: `every` alone decides while nobody captures. */
 struct capture_value {
 	__u64 until_ns; /* CLOCK_MONOTONIC; a capture that nobody ends, ends then */
+	__s32 left;     /* samples to take; several cores at once may take one more each */
+	__u32 lost;     /* samples that found no room in the ring */
 	__u32 every;    /* about one of so many that match, by chance; 0: none */
 	__u32 verdict;  /* this one only; VERDICT_COUNT: any */
 	__u32 vip;      /* this index only; VIP_NONE: any, and none */
@@ -36,7 +38,7 @@ struct sample {
 	__u8 bytes[SAMPLE_BYTES];
 };
 
-_Static_assert(sizeof(struct capture_value) == 24, "capture layout");
+_Static_assert(sizeof(struct capture_value) == 32, "capture layout");
 _Static_assert(sizeof(struct sample) == 48 + SAMPLE_BYTES, "sample layout");
 
 struct {
@@ -74,14 +76,14 @@ static __always_inline void count_vip(const struct packet *packet, enum verdict 
 static __always_inline int is_wanted(const struct capture_value *wish, const struct packet *packet,
 				     enum verdict verdict)
 {
-	return (wish->verdict == VERDICT_COUNT || wish->verdict == verdict) &&
+	return wish->left > 0 && (wish->verdict == VERDICT_COUNT || wish->verdict == verdict) &&
 	       (wish->vip == VIP_NONE || wish->vip == packet->vip_index) &&
 	       (wish->every == 1 || bpf_get_prandom_u32() % wish->every == 0);
 }
 
 /* A sample that finds no room in the ring is lost: the packet never waits for its reader. */
 static __always_inline void sample(struct xdp_md *ctx, const struct packet *packet,
-				   enum verdict verdict, __u64 until_ns)
+				   enum verdict verdict, struct capture_value *wish)
 {
 	__u32 frame_bytes = ctx->data_end - ctx->data;
 	__u32 bytes = frame_bytes < SAMPLE_BYTES ? frame_bytes : SAMPLE_BYTES;
@@ -89,11 +91,14 @@ static __always_inline void sample(struct xdp_md *ctx, const struct packet *pack
 	struct sample *taken;
 
 	barrier_var(bytes); /* else clang proves the bound to itself, out of the verifier's sight */
-	if (now > until_ns || bytes == 0 || bytes > SAMPLE_BYTES)
+	if (now > wish->until_ns || bytes == 0 || bytes > SAMPLE_BYTES)
 		return;
 	taken = bpf_ringbuf_reserve(&captured, sizeof(*taken), 0);
-	if (!taken)
+	if (!taken) {
+		__sync_fetch_and_add(&wish->lost, 1);
 		return;
+	}
+	__sync_fetch_and_add(&wish->left, -1);
 	taken->seen_ns = now;
 	taken->hash = packet->hash;
 	taken->verdict = verdict;
@@ -114,7 +119,7 @@ static __always_inline void see(struct xdp_md *ctx, const struct packet *packet,
 				enum verdict verdict)
 {
 	__u32 zero = 0;
-	const struct capture_value *wish = bpf_map_lookup_elem(&capture, &zero);
+	struct capture_value *wish = bpf_map_lookup_elem(&capture, &zero);
 
 	count(&verdicts, verdict, packet->frame_bytes);
 	if (packet->vip_index != VIP_NONE)
@@ -122,5 +127,5 @@ static __always_inline void see(struct xdp_md *ctx, const struct packet *packet,
 	if (verdict >= VERDICT_FIRST_FORWARDED)
 		count(&real_counters, packet->real_index, packet->frame_bytes);
 	if (wish && __builtin_expect(wish->every != 0, 0) && is_wanted(wish, packet, verdict))
-		sample(ctx, packet, verdict, wish->until_ns);
+		sample(ctx, packet, verdict, wish);
 }

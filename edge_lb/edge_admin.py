@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from edge_lb.agent import EdgeAgent
 from edge_lb.datapath import Datapath
+from edge_lb.edge_seen import EdgeSeen
 from edge_lb.edge_views import EdgeViews
 from edge_lb.plan import Changes, left_empty
 from gslb.fleet import views
@@ -48,6 +49,8 @@ def serve_edge(
     admin.show("/drops", shown.drops)
     admin.show("/flow", shown.flow)
     admin.show("/datapath", shown.datapath)
+    seen = EdgeSeen(agent, datapath, interface=host.edge.interface)
+    admin.stream("/capture", "application/x-pcapng", seen.capture)
     admin.change("/real/drain", verbs.drain)
     admin.change("/real/undrain", verbs.undrain)
     admin.change("/reload", verbs.reload)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ from gslb.service.lifecycle import ExitCode, Refused
 from gslb.service.metrics import Registry
 
 Handler = Callable[[Mapping[str, str]], Awaitable[msgspec.Struct]]
+Streamer = Callable[[Mapping[str, str]], AsyncGenerator[bytes, None]]
 _encoder = msgspec.json.Encoder()
 _HTTP_OF = {ExitCode.USAGE: 400, ExitCode.UNSAFE: 409, ExitCode.CONFIG: 422}
 
@@ -60,11 +61,37 @@ class AdminServer:
 
         async def serve(request: web.Request) -> web.Response:
             try:
-                body = await request.read()
-                params = msgspec.json.decode(body, type=dict[str, str]) if body else {}
-            except msgspec.DecodeError as error:
-                return _refuse(ExitCode.USAGE, f"the body is not an object of strings: {error}")
+                params = await _body(request)
+            except AdminRefusal as refusal:
+                return _refuse(refusal.code, refusal.message)
             return await self._reply(handler, params)
+
+        self._app.router.add_post(path, serve)
+
+    def stream(self, path: str, content_type: str, streamer: Streamer) -> None:
+        """Serve POST `path` as bytes that come piece by piece, until it or the client ends.
+
+        What is raised before the first piece is a refusal. Empty pieces give the server a moment to
+        see that its client has left, and are not sent.
+        """
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            try:
+                pieces = streamer(await _body(request))
+                first = await anext(pieces)
+            except AdminRefusal as refusal:
+                return _refuse(refusal.code, refusal.message)
+            stream = web.StreamResponse(headers={"Content-Type": content_type})
+            async with aclosing(pieces):
+                with suppress(ConnectionResetError):
+                    await stream.prepare(request)
+                    await stream.write(first)
+                    async for piece in pieces:
+                        if piece:
+                            await stream.write(piece)
+                        if request.transport is None or request.transport.is_closing():
+                            break
+            return stream
 
         self._app.router.add_post(path, serve)
 
@@ -122,6 +149,16 @@ class AdminServer:
     async def _show_metrics(self, _request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self._registry.render(), headers=headers)
+
+
+async def _body(request: web.Request) -> dict[str, str]:
+    """The parameters of a POST."""
+    try:
+        body = await request.read()
+        return msgspec.json.decode(body, type=dict[str, str]) if body else {}
+    except msgspec.DecodeError as error:
+        text = f"the body is not an object of strings: {error}"
+        raise AdminRefusal(ExitCode.USAGE, text) from None
 
 
 def _refuse(code: ExitCode, message: str) -> web.Response:

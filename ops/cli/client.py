@@ -24,6 +24,7 @@ from gslb.service.lifecycle import ExitCode, Refused
 RUN_DIR = Path("/run/waypost")
 ROLES = ("edge", "dns", "https", "real")
 REPLY_MAX_BYTES = 16 * 1024 * 1024  # a fleet of 10,000 reals is about 3 MB
+PIECE_BYTES = 64 * 1024
 
 _BROKE_OFF = "the daemon broke off; see its log"
 
@@ -74,6 +75,17 @@ class AdminClient:
                 connection.sock.settimeout(None)
             while line := response.readline(REPLY_MAX_BYTES):
                 yield _decoded(line.rstrip(b"\n"), EventRecord, self.path)
+
+    def stream(
+        self, route: str, params: Mapping[str, str], *, patience_s: float
+    ) -> Iterator[bytes]:
+        """POST: bytes as they come. `patience_s` is how long the daemon may have none."""
+        body = json.dumps(dict(params)).encode()
+        with self._asked("POST", route, body) as (connection, response):
+            if connection.sock is not None:
+                connection.sock.settimeout(self._timeout_s + patience_s)
+            while piece := response.read1(PIECE_BYTES):
+                yield piece
 
     def _exchange(self, method: str, route: str, body: bytes | None, shape: type[V]) -> Reply[V]:
         with self._asked(method, route, body) as (_, response):

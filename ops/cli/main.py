@@ -14,6 +14,7 @@ import click
 
 from gslb.service.lifecycle import ExitCode, guarded
 from ops.cli.answer import answer
+from ops.cli.capture import capture
 from ops.cli.config import config
 from ops.cli.daemons import dns, edge, https
 from ops.cli.datapath import datapath
@@ -65,6 +66,7 @@ for command in (
     answer,
     flow,
     drops,
+    capture,
     events,
     config,
     datapath,

@@ -34,12 +34,15 @@ def wish(
     every: int = 1,
     verdict: str = "COUNT",
     vip: int = ANY_VIP,
+    left: int = 1_000_000,
     until_ns: int = FOREVER,
 ) -> None:
     verdicts = {name: number for number, name in balancer.program.btf.enum("verdict")}
     capture = balancer.program.maps["capture"]
     number = verdicts[f"VERDICT_{verdict}"]
-    value = capture.shape.value.pack(every=every, verdict=number, vip=vip, until_ns=until_ns)
+    value = capture.shape.value.pack(
+        every=every, verdict=number, vip=vip, left=left, lost=0, until_ns=until_ns
+    )
     capture.put_at(0, value)
 
 
@@ -128,6 +131,14 @@ def test_a_capture_that_nobody_ends_ends_by_itself(balancer: Balancer, reader: R
     assert samples(balancer, reader) == []
 
 
+def test_no_more_samples_than_asked_for(balancer: Balancer, reader: RingReader):
+    wish(balancer, left=4)
+
+    send(balancer, client_tcp(1), times=10)
+
+    assert len(samples(balancer, reader)) == 4
+
+
 def test_a_full_ring_loses_samples_and_no_packet(balancer: Balancer, reader: RingReader):
     room = balancer.program.maps["captured"].shape.max_entries // 312
     wish(balancer)
@@ -136,4 +147,5 @@ def test_a_full_ring_loses_samples_and_no_packet(balancer: Balancer, reader: Rin
     send(balancer, ethernet(bytes(28), ETHERTYPE_ARP), times=room + 50)
 
     assert len(samples(balancer, reader)) == room
+    assert balancer.program.maps["capture"].at(0)["lost"] == 50
     assert balancer.program.maps["verdicts"].total(0).packets - before == room + 50

@@ -10,11 +10,12 @@ import asyncio
 import io
 import shlex
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_lb import pcapng
 from gslb.fleet import views
 from gslb.service.admin import AdminRefusal, AdminServer
 from gslb.service.events import EventLog
@@ -217,6 +218,20 @@ async def _undrain(params: Mapping[str, str]) -> views.Done:
     return views.Done(message=f"{params['name']} takes new flows again")
 
 
+async def _capture(params: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+    """Two packets, and what was wished for as the name of the writer."""
+    if params["vip"] == "web-fra":
+        raise AdminRefusal(ExitCode.USAGE, "no VIP `web-fra` here; do you mean `web-fra-a`?")
+    yield pcapng.opening(" ".join(params.values()), "eth0", 256)
+    for number in range(2):
+        seen = pcapng.Packet(
+            unix_ns=number, octets=bytes(60), length=60, outbound=False, queue=0, comment="A B"
+        )
+        yield pcapng.packet(seen)
+        yield b""
+    yield pcapng.closing(2, delivered=2, lost=5)
+
+
 async def _broken(_params: Mapping[str, str]) -> views.Done:
     raise RuntimeError("a fault of the daemon's own")
 
@@ -264,6 +279,7 @@ def _edge(world: World) -> AdminServer:
         server.show(route, _says(view))
     server.change("/real/drain", _drain)
     server.change("/real/undrain", _undrain)
+    server.stream("/capture", "application/x-pcapng", _capture)
     return server
 
 

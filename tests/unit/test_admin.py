@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -28,9 +28,24 @@ class Seat:
         self.server.show("/echo", self._echo)
         self.server.change("/change", self._echo)
         self.server.change("/refuse", self._refuse)
+        self.server.stream("/stream", "text/plain", self._pieces)
+        self.stream_ended = asyncio.Event()
 
     async def _echo(self, params: Mapping[str, str]) -> msgspec.Struct:
         return Done(message=json.dumps(dict(params), sort_keys=True))
+
+    async def _pieces(self, params: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+        if params.get("refused"):
+            raise AdminRefusal(ExitCode.RUNNING, "another one runs")
+        try:
+            yield b"first"
+            yield b""
+            yield b" second"
+            while params.get("endless"):
+                await asyncio.sleep(0)
+                yield b""
+        finally:
+            self.stream_ended.set()
 
     async def _refuse(self, params: Mapping[str, str]) -> msgspec.Struct:
         raise AdminRefusal(ExitCode.UNSAFE, "no real would be left; use --force")
@@ -102,6 +117,27 @@ async def test_events_are_lines_and_can_be_followed(seat) -> None:
 
     assert [json.loads(text)["name"] for text in lines] == ["config.reloaded"]
     assert json.loads(line)["detail"] == {"real": "web1"}
+
+
+async def test_a_stream_gives_its_pieces_or_a_refusal(seat) -> None:
+    _, client = seat
+
+    given = await client.post("/stream")
+    refused = await client.post("/stream", data='{"refused": "yes"}')
+
+    assert (given.content_type, await given.text()) == ("text/plain", "first second")
+    assert (await refused.json())["code"] == ExitCode.RUNNING
+
+
+async def test_a_stream_ends_when_its_client_leaves(seat) -> None:
+    one, client = seat
+
+    stream = await client.post("/stream", data='{"endless": "yes"}')
+    assert await stream.content.readexactly(12) == b"first second"
+    stream.close()
+
+    async with asyncio.timeout(5):
+        await one.stream_ended.wait()
 
 
 async def test_the_socket_is_for_its_owner_alone(seat) -> None:

@@ -20,6 +20,7 @@ from gslb.fleet.views import EventRecord
 from gslb.service.lifecycle import ExitCode
 from tests.unit import cli_world
 from tests.unit.cli_world import PATIENCE_S, World, daemons
+from tests.unit.pcapng_reader import read_blocks
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "cli"
 UPDATE = "WAYPOST_UPDATE_GOLDEN"  # set it to write the golden files anew
@@ -47,6 +48,7 @@ SCREENS = (
     "events",
     "events --since 1",
     "datapath show",
+    "capture -w RUN/some.pcapng",
 )
 
 OBJECTS = (
@@ -62,6 +64,7 @@ OBJECTS = (
     "drops --json",
     "events --json",
     "datapath show --json",
+    "capture -w RUN/some.pcapng --json",
 )
 
 ERRORS = (
@@ -73,6 +76,10 @@ ERRORS = (
     "--socket RUN/dns.sock vip list",
     "--socket RUN/dns.sock drops",
     "vip show web-fra",
+    "capture -w RUN/some.pcapng --vip web-fra",
+    "capture -w RUN/absent/some.pcapng",
+    "--socket RUN/dns.sock capture -w RUN/some.pcapng",
+    "capture",
     "real list --vip web-fra",
     "real drain fra-web1",
     "real drain fra-web9",
@@ -97,6 +104,7 @@ HELP = (
     "answer explain --help",
     "flow where --help",
     "drops --help",
+    "capture --help",
     "events --help",
     "config check --help",
     "datapath --help",
@@ -244,6 +252,29 @@ async def test_a_reader_that_has_seen_enough_ends_the_command_quietly(world: Wor
     _, err = await child.communicate()
 
     assert (child.returncode, err) == (ExitCode.FAILED, b"")
+
+
+async def test_a_capture_is_the_daemons_file_byte_for_byte(world: World) -> None:
+    line = "capture --every 7 --count 9 --seconds 3 --verdict forwarded_syn --vip web-fra-a"
+    outcome = await world.waypost(f"{line} -w {world.run_dir}/some.pcapng")
+    child = await _child("--socket", f"{world.run_dir}/edge.sock", *line.split(), "-w", "-")
+    piped, _ = await child.communicate()
+
+    written = (world.run_dir / "some.pcapng").read_bytes()
+    blocks = read_blocks(written)
+    assert outcome.code == ExitCode.DONE
+    assert blocks[0].options[4] == b"7 9 3.0 FORWARDED_SYN web-fra-a"
+    assert [block.kind for block in blocks[2:]] == [6, 6, 5]
+    assert piped == written
+
+
+async def test_a_refused_capture_leaves_an_older_file_alone(world: World) -> None:
+    file = world.run_dir / "some.pcapng"
+    file.write_bytes(b"older")
+
+    outcome = await world.waypost(f"capture --vip web-fra -w {file}")
+
+    assert (outcome.code, file.read_bytes()) == (ExitCode.USAGE, b"older")
 
 
 async def test_the_version_is_that_of_the_installed_distribution(world: World) -> None:
