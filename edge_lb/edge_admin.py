@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from edge_lb.agent import EdgeAgent
 from edge_lb.datapath import Datapath
+from edge_lb.edge_plan import EdgePlan
 from edge_lb.edge_seen import EdgeSeen
 from edge_lb.edge_views import EdgeViews
 from edge_lb.plan import Changes, left_empty
@@ -17,7 +18,7 @@ from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.health import SERVING
 from gslb.fleet.host import EdgeHost
-from gslb.fleet.model import RealName
+from gslb.fleet.model import Fleet, RealName
 from gslb.service import clock
 from gslb.service.admin import AdminRefusal, AdminServer
 from gslb.service.events import EventLog
@@ -37,6 +38,7 @@ def serve_edge(
     datapath: Datapath,
     events: EventLog,
     reload: Callable[[], None],
+    read_fleet: Callable[[], Fleet],
     *,
     started_s: float,
 ) -> None:
@@ -51,6 +53,7 @@ def serve_edge(
     admin.show("/datapath", shown.datapath)
     seen = EdgeSeen(agent, datapath, interface=host.edge.interface)
     admin.stream("/capture", "application/x-pcapng", seen.capture)
+    admin.show("/plan", EdgePlan(agent, read_fleet).plan)
     admin.change("/real/drain", verbs.drain)
     admin.change("/real/undrain", verbs.undrain)
     admin.change("/reload", verbs.reload)

@@ -126,7 +126,16 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath) ->
 
     admin = AdminServer(Path(host.host.admin_socket), events, registry)
     serve_edge(
-        admin, registry, host, agent, follower, datapath, events, reload, started_s=started_s
+        admin,
+        registry,
+        host,
+        agent,
+        follower,
+        datapath,
+        events,
+        reload,
+        lambda: load_edge(path)[1],
+        started_s=started_s,
     )
     try:
         await live(

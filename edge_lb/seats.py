@@ -97,6 +97,19 @@ def assign(fleet: Fleet, site: SiteName, previous: Seats) -> Seats:
     )
 
 
+def apart(fleet: Fleet, site: SiteName, previous: Seats) -> Seats:
+    """As `assign`, but a new owner has a number that nobody had: for comparing, not for maps."""
+    assigned = assign(fleet, site, previous)
+    fresh = count(1 + max((seat.index for seat in previous.reals.values()), default=0))
+    reals = {
+        name: seat
+        if previous.reals.get(name) == seat
+        else msgspec.structs.replace(seat, index=next(fresh))
+        for name, seat in assigned.reals.items()
+    }
+    return msgspec.structs.replace(assigned, reals=reals)
+
+
 def recover(
     fleet: Fleet,
     site: SiteName,

@@ -189,6 +189,27 @@ class DatapathView(View, frozen=True):
     schema: str = "waypost/datapath/1"
 
 
+class PlanRow(View, frozen=True):
+    """One VIP that would change. `share` of its new flows, 0 to 1, would get another real."""
+
+    vip: str
+    slots: int
+    share: float
+    emptied: bool  # it would lose its last serving real
+    change: str
+
+
+class PlanView(View, frozen=True):
+    """GET /plan: what a change would do, before it is made. Sums are over all VIPs of the site."""
+
+    subject: str  # like "fleet.toml 9f3c1a00beef -> 51d0aa00c0de" or "drain fra-web1"
+    slots: int
+    slots_total: int
+    share: float
+    vips: tuple[PlanRow, ...]
+    schema: str = "waypost/plan/1"
+
+
 class Done(View, frozen=True):
     """The answer to a verb that changed something, in words."""
 

@@ -21,6 +21,7 @@ from ops.cli.datapath import datapath
 from ops.cli.drops import drops
 from ops.cli.events import events
 from ops.cli.flow import flow
+from ops.cli.plan import plan
 from ops.cli.real import real
 from ops.cli.seat import Seat, global_options
 from ops.cli.shell import completion, version
@@ -65,6 +66,7 @@ for command in (
     real,
     answer,
     flow,
+    plan,
     drops,
     capture,
     events,

@@ -124,6 +124,16 @@ class SiteWorld:
         finally:
             connection.close()
 
+    def fetch(self, admin: Path, route: str) -> tuple[int, bytes]:
+        """Status and body, whatever they are."""
+        connection = _UnixConnection(admin)
+        try:
+            connection.request("GET", route)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
     def tell(self, admin: Path, route: str, params: Mapping[str, str]) -> tuple[int, bytes]:
         connection = _UnixConnection(admin)
         try:

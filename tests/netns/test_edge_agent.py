@@ -8,7 +8,7 @@ import pytest
 from site_world import SiteWorld
 
 from gslb.fleet.health import VipState
-from gslb.fleet.views import DatapathView, Drops, FlowWhere, RealList, RealRow, Status
+from gslb.fleet.views import DatapathView, Drops, FlowWhere, PlanView, RealList, RealRow, Status
 from gslb.service.lifecycle import ExitCode
 
 pytestmark = pytest.mark.netns
@@ -135,6 +135,37 @@ def test_drain_takes_new_flows_away_is_told_to_the_store_and_ends(edge: EdgeHost
 
     assert status == 200
     assert edge.owners() == before
+
+
+def plan_of(edge: EdgeHost, query: str = "") -> PlanView:
+    return edge.world.ask(edge.admin, f"/plan{query}", PlanView)
+
+
+def test_plan_tells_what_a_drain_then_does_and_changes_nothing(edge: EdgeHost):
+    before = edge.slots()
+    forecast = plan_of(edge, "?drain=web1")
+    assert edge.slots() == before
+
+    _, body = edge.world.tell(edge.admin, "/real/drain", {"name": "web1"})
+
+    assert forecast.subject == "drain web1"
+    assert forecast.vips[0].change == "web1 up -> draining"
+    assert f"{forecast.slots} of {RING_SLOTS} slots move".encode() in body
+
+
+def test_plan_tells_what_a_reload_would_do(edge: EdgeHost):
+    assert plan_of(edge).vips == ()
+
+    edge.world.write("fleet.toml", fleet_text().replace('"web2", "web3"]', '"web2"]'))
+    (row,) = plan_of(edge).vips
+
+    assert (row.vip, row.change) == ("www", "web3 removed")
+    assert 0.33 < row.share < 0.36
+    edge.world.write("fleet.toml", "nonsense")
+    status, body = edge.world.fetch(edge.admin, "/plan")
+    assert (status, b'"code":5' in body) == (422, True)
+    assert edge.world.fetch(edge.admin, "/plan?down=web9")[0] == 400
+    assert edge.world.fetch(edge.admin, "/plan?weight=web1")[0] == 400
 
 
 def test_drain_of_the_last_serving_real_is_unsafe_unless_forced(edge: EdgeHost):

@@ -191,6 +191,33 @@ FLOW = views.FlowWhere(
     reason="not remembered: the ring decides",
 )
 
+PLAN = views.PlanView(
+    subject="fleet.toml 9f3c1a00beef -> 51d0aa00c0de",
+    slots=87_382,
+    slots_total=196_611,
+    share=87_382 / 196_611,
+    vips=(
+        views.PlanRow(
+            vip="web-fra-a",
+            slots=21_845,
+            share=21_845 / 65_537,
+            emptied=False,
+            change="fra-web1 removed, fra-web2 weight 100 -> 50",
+        ),
+        views.PlanRow(
+            vip="dns-fra",
+            slots=65_537,
+            share=1.0,
+            emptied=True,
+            change="fra-web3 up -> down",
+        ),
+    ),
+)
+
+DRAIN_PLAN = views.PlanView(
+    subject="drain fra-web2", slots=0, slots_total=196_611, share=0.0, vips=()
+)
+
 DATAPATH = views.DatapathView(
     interface="eth0",
     mode="native",
@@ -212,6 +239,12 @@ async def _drain(params: Mapping[str, str]) -> views.Done:
         text = "web-fra-a would lose its last serving real; --force does it all the same"
         raise AdminRefusal(ExitCode.UNSAFE, text)
     return views.Done(message=f"{params['name']} drained by {params['by']}: {params['reason']}")
+
+
+async def _plan(params: Mapping[str, str]) -> views.PlanView:
+    if params.get("drain") == "fra-web9":
+        raise AdminRefusal(ExitCode.USAGE, "no real `fra-web9` at site `fra`; fra-web1?")
+    return DRAIN_PLAN if params == {"drain": "fra-web2", "weight": "a=1,b=2"} else PLAN
 
 
 async def _undrain(params: Mapping[str, str]) -> views.Done:
@@ -277,6 +310,7 @@ def _edge(world: World) -> AdminServer:
     }
     for route, view in shown.items():
         server.show(route, _says(view))
+    server.show("/plan", _plan)
     server.change("/real/drain", _drain)
     server.change("/real/undrain", _undrain)
     server.stream("/capture", "application/x-pcapng", _capture)
