@@ -9,6 +9,7 @@
 
 #include "cursor.h"
 #include "encap.h"
+#include "filter.h"
 #include "flow.h"
 #include "flows.h"
 #include "lb_verdict.h"
@@ -102,7 +103,11 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	enum verdict sent;
 
 	if (verdict == VERDICT_UNDECIDED)
+		verdict = filter_source(packet);
+	if (verdict == VERDICT_UNDECIDED)
 		verdict = find_vip(packet);
+	if (verdict == VERDICT_UNDECIDED)
+		verdict = filter_vip(packet);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
 	packet->hash = flow_hash(&packet->flow);

@@ -13,13 +13,16 @@ enum verdict {
 	VERDICT_PASSED_OTHER_PROTOCOL, /* neither TCP nor UDP */
 	VERDICT_PASSED_NOT_VIP,        /* the edge's own traffic */
 
-	VERDICT_DROPPED_ICMP,       /* to a VIP: the edge does not speak for its reals */
-	VERDICT_DROPPED_FRAGMENT,   /* to a VIP; a later fragment has no ports to choose by */
-	VERDICT_DROPPED_SHORT,      /* to a VIP; the TCP or UDP header is cut off */
-	VERDICT_DROPPED_NO_SERVICE, /* a VIP's address, but no VIP on this port and protocol */
-	VERDICT_DROPPED_TTL,        /* no hop left */
-	VERDICT_DROPPED_NO_RING,    /* the VIP has no ring yet */
-	VERDICT_DROPPED_NO_REAL,    /* the slot is empty, or its real is down */
+	VERDICT_DROPPED_ICMP,        /* to a VIP: the edge does not speak for its reals */
+	VERDICT_DROPPED_FRAGMENT,    /* to a VIP; a later fragment has no ports to choose by */
+	VERDICT_DROPPED_SHORT,       /* to a VIP; the TCP or UDP header is cut off */
+	VERDICT_DROPPED_DENIED,      /* the source filter denies the client's prefix */
+	VERDICT_DROPPED_PREFIX_RATE, /* the client's prefix sends faster than its rule allows */
+	VERDICT_DROPPED_VIP_RATE,    /* the VIP gets more than its limit */
+	VERDICT_DROPPED_NO_SERVICE,  /* a VIP's address, but no VIP on this port and protocol */
+	VERDICT_DROPPED_TTL,         /* no hop left */
+	VERDICT_DROPPED_NO_RING,     /* the VIP has no ring yet */
+	VERDICT_DROPPED_NO_REAL,     /* the slot is empty, or its real is down */
 	VERDICT_DROPPED_REAL_UNSUPPORTED, /* a real whose address family is not IPv4 */
 	VERDICT_DROPPED_NO_TUNNEL_SOURCE, /* a tunnelled real before the settings were written */
 	VERDICT_DROPPED_TOO_BIG,          /* with its wrapping it exceeds the MTU */

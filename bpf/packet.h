@@ -59,6 +59,16 @@ static __always_inline __be32 mapped_ipv4(const struct address *address)
 	return ipv4;
 }
 
+static __always_inline int is_mapped_ipv4(const struct address *address)
+{
+	__be64 zeros;
+	__be32 mapping;
+
+	__builtin_memcpy(&zeros, address->octets, sizeof(zeros));
+	__builtin_memcpy(&mapping, address->octets + 8, sizeof(mapping));
+	return !zeros && mapping == bpf_htonl(0xffff);
+}
+
 static __always_inline __u32 ipv4_header_bytes(const struct iphdr *ip)
 {
 	return ip->ihl * 4;

@@ -25,6 +25,7 @@ from bpf.packets import (
     tcp,
     udp,
 )
+from bpf.selftest_filter import FILTER_CASES
 from bpf.trial import (
     BOUND_VIP,
     TEST_QUEUE,
@@ -228,6 +229,7 @@ LB_CASES = (
         frame=client_tcp(1),
         before=without_flow_table,
     ),
+    *FILTER_CASES,
 )
 
 REAL_CASES = (

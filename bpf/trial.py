@@ -91,6 +91,7 @@ class Balancer:
         """Settings as they should be, the first real up in epoch 1, no flow remembered."""
         self.write_settings(TUNNEL_SOURCE)
         self.write_real(TUNNELLED, epoch=1)
+        self.empty_filter()
         with self.program.new_inner("flows", max_entries=1024) as table:
             self.program.maps["flows"].set_inner(TEST_QUEUE, table)
 
@@ -99,6 +100,15 @@ class Balancer:
         settings = self.program.maps["settings"]
         values = {"gue_port": packets.GUE_PORT, "mtu": TUNNEL_MTU}
         settings.put_at(0, settings.shape.value.pack(tunnel_source=mapped(tunnel_source), **values))
+
+    def empty_filter(self) -> None:
+        """No rule, no limit."""
+        maps = self.program.maps
+        maps["filter_settings"].put_at(0, bytes(maps["filter_settings"].shape.value.size))
+        maps["vip_limits"].put_at(TUNNELLED.octet, bytes(maps["vip_limits"].shape.value.size))
+        for trie in (maps["filter_ipv4"], maps["filter_ipv6"]):
+            for key in tuple(trie.keys()):
+                trie.delete(key)
 
     def write_real(self, service: Service, *, epoch: int) -> None:
         """Writes a service's real under the service's octet."""

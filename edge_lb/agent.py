@@ -17,6 +17,7 @@ from bpf.errors import BpfError
 from edge_lb.checker import Checker
 from edge_lb.checks import CheckResult
 from edge_lb.datapath import Datapath
+from edge_lb.filter_keeper import FilterKeeper
 from edge_lb.gateway import Gateway
 from edge_lb.held import Held
 from edge_lb.judge import Judge, Target, targets_of
@@ -77,6 +78,7 @@ class EdgeAgent:
         self.judge = Judge(targets, memory.standings_of(fleet, settings.site))
         self.checker = Checker(self.judge.targets, self._on_result, rng)
         self.load = LoadMeter(datapath)
+        self.filter = FilterKeeper(datapath, settings.site, memory.filter_by_hand)
         self.publisher = Publisher(
             Speaker(
                 site=settings.site,
@@ -110,6 +112,8 @@ class EdgeAgent:
         self.seats = assign(self.fleet, self.settings.site, self._recovered(held))
         drained = frozenset(self.drained)
         plan = self._build(drained)
+        self._end_filters()
+        self.filter.apply(self.fleet, self.seats)
         self._datapath.apply(plan)
         self.plan, self._planned_drains = plan, drained
         self._remember(self.publisher.generation)
@@ -141,6 +145,7 @@ class EdgeAgent:
             if doubt != self.judge.doubt:
                 self._events.add("doubt.begun" if doubt else "doubt.ended", edge=self.settings.edge)
             self.judge.believe(doubt=doubt)
+            await self._refilter()
             changes = await self._replan()
             self._remember(self.publisher.generation)
             self.publisher.kick()
@@ -186,8 +191,23 @@ class EdgeAgent:
             self.judge.all_failing
             or self.judge.doubt
             or bool(self.plan_trouble)
+            or self.filter.unsettled(clock.unix_s())
             or frozenset(self.drained) != self._planned_drains
         )
+
+    async def _refilter(self) -> None:
+        """Make the source filter so, before the plan: a new VIP's rules are there before it is."""
+        self._end_filters()
+        before = self.filter.trouble
+        try:
+            await asyncio.to_thread(self.filter.apply, self.fleet, self.seats)
+        except BpfError:
+            if self.filter.trouble != before:
+                self._events.add("filter.failed", reason=self.filter.trouble)
+
+    def _end_filters(self) -> None:
+        for rule in self.filter.expire(clock.unix_s()):
+            self._events.add("filter.ended", prefix=rule.prefix, by=rule.by)
 
     async def _replan(self) -> Changes:
         """Build and apply the plan; a failed write is told, kept in mind and tried again."""
@@ -267,5 +287,6 @@ class EdgeAgent:
                 seats=self.seats,
                 standings=keep_standings(self.judge.believed()),
                 unwritten=self.wills.unwritten,
+                filter_by_hand=self.filter.by_hand,
             )
         )

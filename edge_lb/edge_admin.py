@@ -13,6 +13,7 @@ from edge_lb.datapath import Datapath
 from edge_lb.edge_plan import EdgePlan
 from edge_lb.edge_seen import EdgeSeen
 from edge_lb.edge_views import EdgeViews
+from edge_lb.filter_admin import serve_filter
 from edge_lb.plan import Changes, left_empty
 from gslb.fleet import views
 from gslb.fleet.config import nearest
@@ -57,6 +58,7 @@ def serve_edge(
     admin.change("/real/drain", verbs.drain)
     admin.change("/real/undrain", verbs.undrain)
     admin.change("/reload", verbs.reload)
+    serve_filter(admin, registry, agent, events)
     _register(registry, agent, datapath)
 
 

@@ -16,6 +16,7 @@ from bpf import program
 from edge_lb.agent import EdgeAgent, EdgeSettings
 from edge_lb.datapath import Datapath
 from edge_lb.edge_admin import serve_edge
+from edge_lb.filter import capacity_faults as filter_capacity_faults
 from edge_lb.gateway import Gateway
 from edge_lb.memory import MemoryFile
 from edge_lb.refusals import need_interface, need_root, translated
@@ -43,6 +44,7 @@ def load_edge(path: Path) -> tuple[EdgeHost, Fleet]:
     if not faults:
         file = str(fleet_path(path, host.host))
         faults = [Fault(file, *found) for found in capacity_faults(fleet, SiteName(host.edge.site))]
+        faults += [Fault(file, *found) for found in filter_capacity_faults(fleet)]
     if faults:
         raise ConfigError(faults)
     return host, fleet

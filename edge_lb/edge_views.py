@@ -220,7 +220,7 @@ class EdgeViews:
             lines.append("every check fails and the gateway is silent: the last ring is kept")
         if agent.publisher.trouble:
             lines.append(f"store: {agent.publisher.trouble}")
-        lines += [text for text in (agent.plan_trouble, agent.memory_file.trouble) if text]
+        lines += [text for text in _troubles(agent) if text]
         lines += [
             f"VIP {vip.name} is IPv6: checked and published, not forwarded by this program"
             for vip in agent.fleet.vips_of_site(agent.settings.site)
@@ -240,6 +240,10 @@ class EdgeViews:
         if found is None:
             raise AdminRefusal(ExitCode.USAGE, f"no VIP `{name}` here; {nearest(name, here)}")
         return found
+
+
+def _troubles(agent: EdgeAgent) -> tuple[str, ...]:
+    return agent.plan_trouble, agent.filter.trouble, agent.memory_file.trouble
 
 
 def distribution_version() -> str:

@@ -1,4 +1,4 @@
-"""What an edge keeps over a restart: generation, seats, beliefs, and wills not yet in the store.
+"""What an edge keeps over a restart: generation, seats, beliefs, unwritten wills, rules by hand.
 
 Owns the one JSON file in the state directory. Written whole beside itself and moved into place; a
 full disk is logged once and survived, for the maps and the store hold most of it too.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_lb.filter import HandRule
 from edge_lb.seats import Seats, seat_name
 from gslb.fleet.health import Override, RealState, Standing
 from gslb.fleet.model import Fleet, RealName, SiteName, VipName
@@ -36,6 +37,7 @@ class EdgeMemory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seats: Seats = Seats()
     standings: dict[str, KeptStanding] = {}
     unwritten: tuple[Override, ...] = ()
+    filter_by_hand: tuple[HandRule, ...] = ()
 
     def standings_of(
         self, fleet: Fleet, site: SiteName

@@ -21,6 +21,7 @@ from gslb.fleet import model
 from gslb.fleet.model import (
     CheckKind,
     Encap,
+    FilterAction,
     Fleet,
     Policy,
     PoolName,
@@ -105,6 +106,13 @@ class CheckSection(_Section, frozen=True):
     fall: int = 3
 
 
+class LimitSection(_Section, frozen=True):
+    """The limit of a VIP. Without `burst`, a tenth of a second's packets."""
+
+    packets_per_s: int = 0  # 0: no limit
+    burst: int | None = None
+
+
 class VipSection(_Section, frozen=True):
     """[vip.NAME]"""
 
@@ -114,6 +122,17 @@ class VipSection(_Section, frozen=True):
     port: int = 0
     protocol: Protocol = Protocol.TCP
     check: CheckSection = CheckSection()
+    limit: LimitSection = LimitSection()
+
+
+class FilterSection(_Section, frozen=True):
+    """[filter.NAME]. `packets_per_s` and `burst` belong to the action `limit`."""
+
+    prefix: str
+    action: FilterAction
+    packets_per_s: int = 0
+    burst: int | None = None
+    vips: tuple[str, ...] = ()
 
 
 class PoolSection(_Section, frozen=True):
@@ -139,6 +158,7 @@ class FleetFile(_Section, frozen=True):
     site: dict[str, SiteSection]
     real: dict[str, RealSection] = {}
     vip: dict[str, VipSection] = {}
+    filter: dict[str, FilterSection] = {}
     pool: dict[str, PoolSection] = {}
     zone: dict[str, ZoneSection] = {}
 
@@ -277,6 +297,7 @@ def build_fleet(
                 protocol=vip.protocol,
                 reals=tuple(RealName(real) for real in vip.reals),
                 check=_check(vip),
+                limit=rate_of(vip.limit.packets_per_s, vip.limit.burst),
             )
             for name, vip in shape.vip.items()
         },
@@ -291,7 +312,25 @@ def build_fleet(
             for name, pool in shape.pool.items()
         },
         zones=zones,
+        filters={
+            name: model.FilterRule(
+                name=name,
+                prefix=parse_network(rule.prefix),
+                action=rule.action,
+                rate=rate_of(rule.packets_per_s, rule.burst),
+                vips=tuple(VipName(vip) for vip in rule.vips),
+            )
+            for name, rule in shape.filter.items()
+        },
     )
+
+
+def rate_of(packets_per_s: int, burst: int | None) -> model.Rate | None:
+    """A rate from what was written; None where there is none."""
+    if packets_per_s == 0:
+        return None
+    at_once = burst if burst is not None else max(1, packets_per_s // 10)
+    return model.Rate(packets_per_s=packets_per_s, burst=at_once)
 
 
 def _check(vip: VipSection) -> model.Check:

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
 from gslb.fleet.config import CheckSection, Fault, FleetFile, VipSection, absolute, nearest
-from gslb.fleet.model import Address, CheckKind, Encap, Network, Protocol
+from gslb.fleet.model import Address, CheckKind, Encap, FilterAction, Network, Protocol
 
 ANSWERS_MAX = 25  # 25 AAAA and an OPT fit the 1232 bytes of one datagram under any owner name
 TTL_MAX_S = 86400
+RATE_MAX = 100_000_000  # packets a second; above it a token is too short a time to be counted
+PAUSE_MAX_S = 3600  # an empty bucket is full again within an hour
 _LABEL = re.compile(r"[a-z0-9_*]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
@@ -32,7 +34,7 @@ def find_faults(shape: FleetFile, file: str) -> list[Fault]:
     """Every semantic fault of the file, in its order."""
     return [
         Fault(file, path, reason, advice)
-        for rule in (_names, _sites, _reals, _vips, _pools, _zones)
+        for rule in (_names, _sites, _reals, _vips, _filters, _pools, _zones)
         for path, reason, advice in rule(shape)
     ]
 
@@ -45,6 +47,7 @@ def _names(shape: FleetFile) -> Found:
         ("site", shape.site),
         ("real", shape.real),
         ("vip", shape.vip),
+        ("filter", shape.filter),
         ("pool", shape.pool),
     )
     for table, names in tables:
@@ -113,6 +116,7 @@ def _vips(shape: FleetFile) -> Found:
                 yield f"{at}.site", reason, "a VIP address belongs to one site"
         yield from _members(shape, at, vip, address)
         yield from _check(f"{at}.check", vip.check, vip.port)
+        yield from rate_faults(f"{at}.limit", vip.limit.packets_per_s, vip.limit.burst)
 
 
 def _members(shape: FleetFile, at: str, vip: VipSection, address: Address | None) -> Found:
@@ -159,6 +163,45 @@ def _check(at: str, check: CheckSection, vip_port: int) -> Found:
         yield f"{at}.path", f"`{check.path}` is not a path", "begin with `/`"
     if not 100 <= check.expect_status <= 599:
         yield f"{at}.expect_status", f"{check.expect_status} is not a status", "100..599"
+
+
+def _filters(shape: FleetFile) -> Found:
+    seen: dict[tuple[Network, str], str] = {}
+    for name, rule in shape.filter.items():
+        at = f"$.filter.{name}"
+        prefix = _network_or_none(rule.prefix)
+        if prefix is None:
+            yield from _network(f"{at}.prefix", rule.prefix)
+        for number, vip in enumerate(rule.vips):
+            if vip not in shape.vip:
+                yield f"{at}.vips[{number}]", f"no VIP `{vip}`", nearest(vip, shape.vip)
+            elif vip in rule.vips[:number]:
+                yield f"{at}.vips[{number}]", f"`{vip}` is named twice", ""
+        for vip in dict.fromkeys(rule.vips or ("",)):
+            if prefix is None:
+                continue
+            if (prefix, vip) in seen:
+                whose = f" for VIP `{vip}`" if vip else ""
+                reason = f"`{prefix}`{whose} is already in filter `{seen[prefix, vip]}`"
+                yield f"{at}.prefix", reason, "one rule for a prefix"
+            seen[prefix, vip] = name
+        if rule.action is FilterAction.LIMIT and rule.packets_per_s == 0:
+            yield f"{at}.packets_per_s", "missing for a limit", f"1..{RATE_MAX}"
+        elif rule.action is not FilterAction.LIMIT and rule.packets_per_s:
+            advice = 'set action = "limit"'
+            yield f"{at}.packets_per_s", f"contradicts action `{rule.action}`", advice
+        yield from rate_faults(at, rule.packets_per_s, rule.burst)
+
+
+def rate_faults(at: str, packets_per_s: int, burst: int | None) -> Found:
+    """What is wrong with a token bucket; a rate of 0 is none."""
+    if not 0 <= packets_per_s <= RATE_MAX:
+        yield f"{at}.packets_per_s", f"{packets_per_s} is out of range", f"0..{RATE_MAX}"
+    elif burst is not None and packets_per_s == 0:
+        yield f"{at}.burst", "without packets_per_s", "name the rate as well"
+    elif burst is not None and not 1 <= burst <= packets_per_s * PAUSE_MAX_S:
+        advice = f"1..{packets_per_s * PAUSE_MAX_S}, an hour's packets"
+        yield f"{at}.burst", f"{burst} is out of range", advice
 
 
 def _pools(shape: FleetFile) -> Found:
@@ -209,6 +252,13 @@ _V4 = ip_address("0.0.0.0")
 def _address_or_none(text: str) -> Address | None:
     try:
         return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _network_or_none(text: str) -> Network | None:
+    try:
+        return ip_network(text)
     except ValueError:
         return None
 

@@ -1,4 +1,4 @@
-"""The nouns of the configuration: sites, reals, VIPs, pools, zones, and the fleet that holds them.
+"""The nouns of the configuration: sites, reals, VIPs, filters, pools, zones, and the whole fleet.
 
 Owns the immutable values that every daemon plans and answers from. They are built by
 `gslb.fleet.config` only, which has checked every cross reference, so the look-ups here cannot miss.
@@ -8,7 +8,7 @@ Never reads a file, a clock or a socket.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NewType
@@ -54,6 +54,14 @@ class Policy(StrEnum):
     WEIGHTED = "weighted"  # every eligible VIP, drawn in proportion to its site's weight
     NEAREST = "nearest"  # the eligible site nearest to the client
     FAILOVER = "failover"  # the first site in the pool's order that has an eligible VIP
+
+
+class FilterAction(StrEnum):
+    """What a rule of the source filter does with a client's packets."""
+
+    ALLOW = "allow"  # an exception from a wider rule
+    DENY = "deny"
+    LIMIT = "limit"  # as many a second as the rule's rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +111,25 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A token bucket: so many packets a second, and `burst` at once after a pause."""
+
+    packets_per_s: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterRule:
+    """A rule for the clients of one prefix; without `vips` it is for all of them."""
+
+    name: str
+    prefix: Network
+    action: FilterAction
+    rate: Rate | None  # of LIMIT
+    vips: tuple[VipName, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vip:
     """An (address, protocol, port) that clients reach, served at one site."""
 
@@ -113,6 +140,7 @@ class Vip:
     protocol: Protocol
     reals: tuple[RealName, ...]
     check: Check
+    limit: Rate | None = None  # over all of its clients, at each edge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +175,7 @@ class Fleet:
     vips: Mapping[VipName, Vip]
     pools: Mapping[PoolName, Pool]
     zones: Mapping[str, Zone]
+    filters: Mapping[str, FilterRule] = field(default_factory=dict)
 
     def vips_of_site(self, site: SiteName) -> tuple[Vip, ...]:
         """The VIPs served at `site`, in the order of the configuration."""

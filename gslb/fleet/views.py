@@ -168,6 +168,41 @@ class FlowWhere(View, frozen=True):
     schema: str = "waypost/flow/1"
 
 
+class FilterRow(View, frozen=True):
+    """One rule of the source filter. `until_s` is 0 for a rule of fleet.toml."""
+
+    name: str
+    prefix: str
+    action: str  # allow, deny, limit
+    packets_per_s: int
+    burst: int
+    vips: tuple[str, ...]  # empty: all
+    in_force: bool  # false while a rule by hand has its prefix
+    passed_packets: int
+    dropped_packets: int
+    dropped_bytes: int
+    until_s: float
+    reason: str
+
+
+class VipLimitRow(View, frozen=True):
+    """The limit of one VIP over all of its clients."""
+
+    vip: str
+    packets_per_s: int
+    burst: int
+    dropped_packets: int
+    dropped_bytes: int
+
+
+class FilterList(View, frozen=True):
+    """GET /filter"""
+
+    rules: tuple[FilterRow, ...]
+    limits: tuple[VipLimitRow, ...]
+    schema: str = "waypost/filter/1"
+
+
 class DatapathMap(View, frozen=True):
     """One map of the data plane."""
 

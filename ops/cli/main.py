@@ -20,6 +20,7 @@ from ops.cli.daemons import dns, edge, https
 from ops.cli.datapath import datapath
 from ops.cli.drops import drops
 from ops.cli.events import events
+from ops.cli.filter import source_filter
 from ops.cli.flow import flow
 from ops.cli.plan import plan
 from ops.cli.real import real
@@ -67,6 +68,7 @@ for command in (
     answer,
     flow,
     plan,
+    source_filter,
     drops,
     capture,
     events,

@@ -231,6 +231,74 @@ DATAPATH = views.DatapathView(
 )
 
 
+FILTER = views.FilterList(
+    rules=(
+        views.FilterRow(
+            name="scanners",
+            prefix="198.18.0.0/15",
+            action="deny",
+            packets_per_s=0,
+            burst=0,
+            vips=(),
+            in_force=True,
+            passed_packets=0,
+            dropped_packets=41_234_567,
+            dropped_bytes=2_638_000_000,
+            until_s=0.0,
+            reason="fleet.toml",
+        ),
+        views.FilterRow(
+            name="one-carrier",
+            prefix="203.0.113.0/24",
+            action="limit",
+            packets_per_s=20_000,
+            burst=4_000,
+            vips=("web-fra-a", "api-fra"),
+            in_force=False,
+            passed_packets=0,
+            dropped_packets=0,
+            dropped_bytes=0,
+            until_s=0.0,
+            reason="fleet.toml",
+        ),
+        views.FilterRow(
+            name="by anna",
+            prefix="203.0.113.0/24",
+            action="limit",
+            packets_per_s=500,
+            burst=50,
+            vips=("web-fra-a", "api-fra"),
+            in_force=True,
+            passed_packets=90_210,
+            dropped_packets=12,
+            dropped_bytes=768,
+            until_s=NOW_S + 1_799.0,
+            reason="login flood",
+        ),
+    ),
+    limits=(
+        views.VipLimitRow(
+            vip="web-fra-a",
+            packets_per_s=500_000,
+            burst=50_000,
+            dropped_packets=17,
+            dropped_bytes=1_020,
+        ),
+    ),
+)
+
+
+async def _add_filter(params: Mapping[str, str]) -> views.Done:
+    told = " ".join(f"{name}={value}" for name, value in params.items() if value)
+    return views.Done(message=told)
+
+
+async def _remove_filter(params: Mapping[str, str]) -> views.Done:
+    if params["prefix"] != "203.0.113.0/24":
+        raise AdminRefusal(ExitCode.USAGE, f"no rule by hand for {params['prefix']}")
+    return views.Done(message="the rule by hand for 203.0.113.0/24 is gone from this edge")
+
+
 async def _drain(params: Mapping[str, str]) -> views.Done:
     known = {real.name for real in REALS}
     if params["name"] not in known:
@@ -307,6 +375,7 @@ def _edge(world: World) -> AdminServer:
         "/drops": DROPS,
         "/flow": FLOW,
         "/datapath": DATAPATH,
+        "/filter": FILTER,
     }
     for route, view in shown.items():
         server.show(route, _says(view))
@@ -314,6 +383,8 @@ def _edge(world: World) -> AdminServer:
     server.change("/real/drain", _drain)
     server.change("/real/undrain", _undrain)
     server.stream("/capture", "application/x-pcapng", _capture)
+    server.change("/filter/add", _add_filter)
+    server.change("/filter/remove", _remove_filter)
     return server
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gslb.fleet.config import ConfigError, absolute, load_fleet, nearest
-from gslb.fleet.model import CheckKind, Encap, Policy, Protocol
+from gslb.fleet.model import CheckKind, Encap, FilterAction, Policy, Protocol, Rate
 from tests.unit.fleet_files import FLEET, ZONE, faults_of, small_fleet, spoiled, write_fleet
 
 
@@ -40,6 +40,22 @@ def test_names_of_zones_are_absolute_and_in_lower_case(tmp_path: Path) -> None:
         "a.b.example.com.": "any",
     }
     assert zone.text == ZONE
+
+
+def test_filters_and_limits_become_rates(tmp_path: Path) -> None:
+    text = spoiled('reals = ["web3"]', 'reals = ["web3"]\nlimit = { packets_per_s = 4 }') + (
+        '[filter.carrier]\nprefix = "203.0.113.0/24"\naction = "limit"\npackets_per_s = 500\n'
+        '[filter.lab]\nprefix = "2001:db8::/32"\naction = "deny"\nvips = ["web-fra"]\n'
+    )
+
+    fleet = load_fleet(write_fleet(tmp_path, text))
+
+    assert fleet.vips["web-sin"].limit == Rate(packets_per_s=4, burst=1)
+    assert fleet.vips["web-fra"].limit is None
+    assert fleet.filters["carrier"].rate == Rate(packets_per_s=500, burst=50)
+    lab = fleet.filters["lab"]
+    assert (lab.action, lab.rate, lab.vips) == (FilterAction.DENY, None, ("web-fra",))
+    assert lab.prefix == ip_network("2001:db8::/32")
 
 
 def test_the_hash_changes_with_the_file_and_with_its_zones(tmp_path: Path) -> None:

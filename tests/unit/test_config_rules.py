@@ -181,6 +181,78 @@ from tests.unit.fleet_files import faults_of, spoiled
             "expect_status = 99",
             "$.vip.web-fra.check.expect_status: 99 is not a status (100..599)",
         ),
+        # filters and limits
+        (
+            "[pool.any]",
+            '[filter.x]\nprefix = "10.0.0.1/8"\naction = "deny"\n\n[pool.any]',
+            (
+                "$.filter.x.prefix: `10.0.0.1/8` is not a network:"
+                " 10.0.0.1/8 has host bits set (like 192.0.2.0/24, no host bits)"
+            ),
+        ),
+        (
+            "[pool.any]",
+            '[filter.x]\nprefix = "10.0.0.0/8"\naction = "deny"\nvips = ["web-fr"]\n\n[pool.any]',
+            "$.filter.x.vips[0]: no VIP `web-fr` (did you mean `web-fra`?)",
+        ),
+        (
+            "[pool.any]",
+            '[filter."a b"]\nprefix = "10.0.0.0/8"\naction = "deny"\n\n[pool.any]',
+            '$.filter."a b": not a name (letters, digits, `.`, `_` and `-`)',
+        ),
+        (
+            "[pool.any]",
+            (
+                '[filter.x]\nprefix = "10.0.0.0/8"\naction = "deny"\n'
+                'vips = ["web-fra", "web-fra"]\n\n[pool.any]'
+            ),
+            "$.filter.x.vips[1]: `web-fra` is named twice",
+        ),
+        (
+            "[pool.any]",
+            (
+                '[filter.x]\nprefix = "10.0.0.0/8"\naction = "deny"\n'
+                '[filter.y]\nprefix = "10.0.0.0/8"\naction = "allow"\n\n[pool.any]'
+            ),
+            "$.filter.y.prefix: `10.0.0.0/8` is already in filter `x` (one rule for a prefix)",
+        ),
+        (
+            "[pool.any]",
+            (
+                '[filter.x]\nprefix = "10.0.0.0/8"\naction = "deny"\nvips = ["web-fra"]\n'
+                '[filter.y]\nprefix = "10.0.0.0/8"\naction = "allow"\n'
+                'vips = ["any-fra", "web-fra"]\n\n[pool.any]'
+            ),
+            (
+                "$.filter.y.prefix: `10.0.0.0/8` for VIP `web-fra` is already in filter `x`"
+                " (one rule for a prefix)"
+            ),
+        ),
+        (
+            "[pool.any]",
+            '[filter.x]\nprefix = "10.0.0.0/8"\naction = "limit"\n\n[pool.any]',
+            "$.filter.x.packets_per_s: missing for a limit (1..100000000)",
+        ),
+        (
+            "[pool.any]",
+            ('[filter.x]\nprefix = "10.0.0.0/8"\naction = "deny"\npackets_per_s = 5\n\n[pool.any]'),
+            '$.filter.x.packets_per_s: contradicts action `deny` (set action = "limit")',
+        ),
+        (
+            "[pool.any]",
+            '[filter.x]\nprefix = "10.0.0.0/8"\naction = "deny"\nburst = 5\n\n[pool.any]',
+            "$.filter.x.burst: without packets_per_s (name the rate as well)",
+        ),
+        (
+            'reals = ["web3"]',
+            'reals = ["web3"]\nlimit = { packets_per_s = 100000001 }',
+            "$.vip.web-sin.limit.packets_per_s: 100000001 is out of range (0..100000000)",
+        ),
+        (
+            'reals = ["web3"]',
+            'reals = ["web3"]\nlimit = { packets_per_s = 2, burst = 7201 }',
+            "$.vip.web-sin.limit.burst: 7201 is out of range (1..7200, an hour's packets)",
+        ),
         # pools
         ('vips = ["any-fra"]', "vips = []", "$.pool.any.vips: no VIP (name at least one)"),
         (

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from site_fleet import FRA, WEB1, WEB2, WWW, fleet
 
+from edge_lb.filter import HandRule
 from edge_lb.memory import FILE, EdgeMemory, MemoryFile, keep_standings
 from edge_lb.seats import Seats, assign
 from gslb.fleet.health import Override, OverrideKind, RealState, Standing
+from gslb.fleet.model import FilterAction
 
 DOWN = Standing(state=RealState.DOWN, streak=1, since_s=5.0, reason="status 503")
 WILL = Override(
@@ -25,6 +27,18 @@ MEMORY = EdgeMemory(
     seats=assign(fleet(), FRA, Seats()),
     standings=keep_standings({(WWW, WEB1): DOWN}),
     unwritten=(WILL,),
+    filter_by_hand=(
+        HandRule(
+            prefix="198.18.0.0/15",
+            action=FilterAction.LIMIT,
+            until_s=1800.0,
+            by="anna",
+            reason="flood",
+            packets_per_s=500,
+            burst=50,
+            vips=("www",),
+        ),
+    ),
 )
 
 
