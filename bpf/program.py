@@ -56,9 +56,11 @@ class Program:
         path: Path | None = None,
         constants: Mapping[str, int | bytes] | None = None,
         pin_dir: Path | None = None,
+        shared: Mapping[str, Map] | None = None,
     ) -> Self:
         """Loads `name`'s object, taking over the maps pinned in `pin_dir` and pinning the rest.
 
+        `shared` are maps of another program that this one works on instead of its own.
         Without `pin_dir` the copy is private and ends with the process. Raises LayoutMismatchError
         when a pinned map has another layout, VerifierRefusedError with the log, NotPermittedError,
         LibbpfMissingError, ObjectMissingError.
@@ -78,6 +80,9 @@ class Program:
             _set_constants(opened, btf, constants or {})
             if pin_dir is not None:
                 _reuse_pinned(opened, shapes, pin_dir)
+            for map_name, other in (shared or {}).items():
+                check_layout(other.fd, shapes[map_name])
+                opened.reuse_map(map_name, other.fd)
             opened.load()
             maps = {map_name: Map(opened.map_fd(map_name), shapes[map_name]) for map_name in shapes}
             if pin_dir is not None:

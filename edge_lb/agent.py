@@ -24,12 +24,13 @@ from edge_lb.judge import Judge, Target, targets_of
 from edge_lb.load import LoadMeter
 from edge_lb.memory import EdgeMemory, MemoryFile, keep_standings
 from edge_lb.plan import Changes, Plan, Rings, build_plan, diff
+from edge_lb.prober import Prober
 from edge_lb.publish import Publisher, Speaker
 from edge_lb.report import Content, content
 from edge_lb.seats import FoundReal, FoundVip, Seats, assign, recover
 from edge_lb.wills import Wills
 from gslb.fleet.health import Override
-from gslb.fleet.model import Fleet, RealName, SiteName
+from gslb.fleet.model import Fleet, RealName, SiteName, VipName
 from gslb.fleet.snapshot import Holdings
 from gslb.fleet.store import Store
 from gslb.service import clock
@@ -59,6 +60,7 @@ class EdgeAgent:
         settings: EdgeSettings,
         fleet: Fleet,
         datapath: Datapath,
+        prober: Prober,
         store: Store,
         gateway: Gateway,
         memory_file: MemoryFile,
@@ -74,9 +76,8 @@ class EdgeAgent:
         self.seats: Seats = memory.seats
         self.memory_file = memory_file
         self.wills = Wills(memory.unwritten)
-        targets = targets_of(fleet, settings.site)
-        self.judge = Judge(targets, memory.standings_of(fleet, settings.site))
-        self.checker = Checker(self.judge.targets, self._on_result, rng)
+        self.judge = Judge({}, {})
+        self.checker = Checker((), self._on_result, rng, prober.mark)
         self.load = LoadMeter(datapath)
         self.filter = FilterKeeper(datapath, settings.site, memory.filter_by_hand)
         self.publisher = Publisher(
@@ -93,6 +94,7 @@ class EdgeAgent:
             content=self.content,
             remember=self._remember,
         )
+        self._remembered = memory.standings_of(fleet, settings.site)
         self._datapath = datapath
         self._gateway = gateway
         self._events = events
@@ -110,12 +112,14 @@ class EdgeAgent:
         """Take over what the maps hold and make them say the first plan. Raises BpfError."""
         held = self._datapath.read_back()
         self.seats = assign(self.fleet, self.settings.site, self._recovered(held))
+        self.judge.retarget(self._targets(), self._remembered)
         drained = frozenset(self.drained)
         plan = self._build(drained)
         self._end_filters()
         self.filter.apply(self.fleet, self.seats)
         self._datapath.apply(plan)
         self.plan, self._planned_drains = plan, drained
+        self.checker.retarget(self.judge.targets)
         self._remember(self.publisher.generation)
         self._events.add(
             "edge.started",
@@ -146,7 +150,10 @@ class EdgeAgent:
                 self._events.add("doubt.begun" if doubt else "doubt.ended", edge=self.settings.edge)
             self.judge.believe(doubt=doubt)
             await self._refilter()
+            targets = self.judge.targets
             changes = await self._replan()
+            if not self.plan_trouble:  # a seat is probed when the maps know whose it is
+                self.checker.retarget(targets)
             self._remember(self.publisher.generation)
             self.publisher.kick()
             return changes
@@ -156,8 +163,7 @@ class EdgeAgent:
         self.fleet = fleet
         self.adopted_at_s = clock.unix_s()
         self.seats = assign(fleet, self.settings.site, self.seats)
-        self.judge.retarget(targets_of(fleet, self.settings.site))
-        self.checker.retarget(self.judge.targets)
+        self.judge.retarget(self._targets())
         if self._follower is not None:
             self._follower.replace_fleet(fleet)
         self._events.add("config.reloaded", config_hash=fleet.config_hash)
@@ -185,6 +191,9 @@ class EdgeAgent:
             rates,
             doubt=self.judge.doubt,
         )
+
+    def _targets(self) -> dict[tuple[VipName, RealName], Target]:
+        return targets_of(self.fleet, self.settings.site, self.seats)
 
     def _unsettled(self) -> bool:
         return (

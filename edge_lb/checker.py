@@ -22,13 +22,17 @@ START_SPREAD_S = 0.2  # first checks are spread over this time: soon, but not al
 
 
 class Checker:
-    """`on_result(target, result)` hears of every check, in the event loop's thread."""
+    """`on_result(target, result)` hears of every check, in the event loop's thread.
+
+    `mark_of` tells the mark that leads packets through the tunnel to a seat's real.
+    """
 
     def __init__(
         self,
         targets: Iterable[Target],
         on_result: Callable[[Target, CheckResult], None],
         rng: Random,
+        mark_of: Callable[[int], int],
     ) -> None:
         self.passed = 0
         self.failed = 0
@@ -36,12 +40,15 @@ class Checker:
         self._changed = asyncio.Event()
         self._on_result = on_result
         self._rng = rng
+        self._mark_of = mark_of
         self._slots = asyncio.Semaphore(AT_ONCE_MAX)
 
     def retarget(self, targets: Iterable[Target]) -> None:
         """Check these from now on; loops of targets that stay are not disturbed."""
-        self._wanted = frozenset(targets)
-        self._changed.set()
+        wanted = frozenset(targets)
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._changed.set()
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -61,7 +68,8 @@ class Checker:
         while True:
             started_s = clock.monotonic_s()
             async with self._slots:
-                result = await run_check(target.check, target.address, session)
+                mark = self._mark_of(target.seat) if target.seat else 0
+                result = await run_check(target.check, target.address, session, mark)
             self.passed += result.ok
             self.failed += not result.ok
             self._on_result(target, result)

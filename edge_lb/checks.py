@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
-from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ BODY_MAX = 64 * 1024  # bytes of a body that are read; the rest is not worth a c
 _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _TLS.check_hostname = False
 _TLS.verify_mode = ssl.CERT_NONE
+_mark: ContextVar[int] = ContextVar("mark", default=0)  # aiohttp makes sockets out of our sight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +40,15 @@ class _Failure(Exception):
     """A check failed; the text says how."""
 
 
-async def run_check(check: Check, address: Address, session: aiohttp.ClientSession) -> CheckResult:
-    """Check the real at `address` once, within `check.timeout_s`; never raises for its failure."""
+async def run_check(
+    check: Check, address: Address, session: aiohttp.ClientSession, mark: int = 0
+) -> CheckResult:
+    """Check once, at `address`, within `check.timeout_s`; never raises for the real's failure.
+
+    `mark` is put on every packet: it names the real where `address` is a VIP.
+    """
     started_s = clock.monotonic_s()
+    _mark.set(mark)
     trace = SimpleNamespace(connected=False)
     ok = False
     try:
@@ -56,6 +64,8 @@ async def run_check(check: Check, address: Address, session: aiohttp.ClientSessi
         else:
             what = f"{'TLS ' if check.kind is CheckKind.HTTPS else ''}connect timeout"
         reason = f"{what} {check.timeout_s:.1f} s"
+        if mark and not trace.connected:
+            reason += " through the tunnel"
     except (_Failure, OSError, aiohttp.ClientError) as error:
         reason = _words(error)
     return CheckResult(
@@ -68,7 +78,9 @@ def open_session() -> aiohttp.ClientSession:
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_create_end.append(_note_connected)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=_TLS),
+        connector=aiohttp.TCPConnector(
+            limit=0, force_close=True, ssl=_TLS, socket_factory=_marked_socket
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),  # the check's own bounds everything
         auto_decompress=False,
@@ -84,11 +96,24 @@ async def _note_connected(
     context.trace_request_ctx.connected = True
 
 
+def _marked_socket(place: aiohttp.AddrInfoType) -> socket.socket:
+    """A TCP socket whose packets carry the mark of the check that runs in this context."""
+    made = socket.socket(place[0], socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        if _mark.get():
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _mark.get())
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 async def _tcp(check: Check, address: Address) -> str:
-    _, writer = await asyncio.open_connection(str(address), check.port)
-    writer.close()
-    with suppress(OSError):  # a reset while closing: the handshake was complete
-        await writer.wait_closed()
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    where = (str(address), check.port)
+    with _marked_socket((family, socket.SOCK_STREAM, 0, "", where)) as connection:
+        await asyncio.get_running_loop().sock_connect(connection, where)
     return "connected"
 
 

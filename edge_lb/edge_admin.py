@@ -15,6 +15,7 @@ from edge_lb.edge_seen import EdgeSeen
 from edge_lb.edge_views import EdgeViews
 from edge_lb.filter_admin import serve_filter
 from edge_lb.plan import Changes, left_empty
+from edge_lb.prober import Prober
 from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.health import SERVING
@@ -37,6 +38,7 @@ def serve_edge(
     agent: EdgeAgent,
     follower: FleetFollower,
     datapath: Datapath,
+    way: Prober,
     events: EventLog,
     reload: Callable[[], None],
     read_fleet: Callable[[], Fleet],
@@ -59,7 +61,7 @@ def serve_edge(
     admin.change("/real/undrain", verbs.undrain)
     admin.change("/reload", verbs.reload)
     serve_filter(admin, registry, agent, events)
-    _register(registry, agent, datapath)
+    _register(registry, agent, datapath, way)
 
 
 class EdgeVerbs:
@@ -146,7 +148,7 @@ def _told(changes: Changes) -> str:
     )
 
 
-def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
+def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath, way: Prober) -> None:
     """Metrics, read at scrape time."""
 
     def verdicts(field: str) -> Callable[[], Iterator[Sample]]:
@@ -155,6 +157,10 @@ def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
                 yield {"verdict": name}, getattr(counter, field)
 
         return supply
+
+    def probes() -> Iterator[Sample]:
+        for name, counter in way.verdicts().items():
+            yield {"verdict": name}, counter.packets
 
     def vips(field: str) -> Callable[[], Iterator[Sample]]:
         def supply() -> Iterator[Sample]:
@@ -189,6 +195,12 @@ def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
     )
     registry.register(
         "edge_verdict_bytes", "bytes by how they left the program", "counter", verdicts("bytes")
+    )
+    registry.register(
+        "edge_probe_packets",
+        "health probes' packets by how they left the program",
+        "counter",
+        probes,
     )
     registry.register("edge_vip_packets", "packets for a VIP", "counter", vips("packets"))
     registry.register("edge_vip_bytes", "bytes for a VIP", "counter", vips("bytes"))

@@ -13,12 +13,14 @@ from pathlib import Path
 from random import Random
 
 from bpf import program
+from edge_lb import prober
 from edge_lb.agent import EdgeAgent, EdgeSettings
 from edge_lb.datapath import Datapath
 from edge_lb.edge_admin import serve_edge
 from edge_lb.filter import capacity_faults as filter_capacity_faults
 from edge_lb.gateway import Gateway
 from edge_lb.memory import MemoryFile
+from edge_lb.prober import Prober
 from edge_lb.refusals import need_interface, need_root, translated
 from edge_lb.seats import capacity_faults
 from edge_lb.sysctls import EDGE_WANTED, Sysctls
@@ -65,6 +67,7 @@ def undo_edge(path: Path) -> int:
     state_dir = Path(host.host.state_dir)
     with hold_lock(state_dir, ROLE), translated():
         unloaded = program.unload(Path(host.edge.pin_dir))
+        prober.forget()
         restored = Sysctls(state_dir).restore()
     what = "program and pins removed" if unloaded else "no program was loaded"
     sys.stdout.write(f"{host.host.name}: {what}, {len(restored)} kernel settings put back\n")
@@ -80,21 +83,25 @@ def run_edge(path: Path) -> int:
     state_dir = Path(host.host.state_dir)
     with hold_lock(state_dir, ROLE):
         datapath = Datapath(host.edge.interface, Path(host.edge.pin_dir))
+        way = Prober(host.edge.interface)
         with translated():
             datapath.open()
         try:
+            with translated():
+                way.open(datapath.program.maps)
             changed = Sysctls(state_dir).set(
                 {f"{host.edge.interface}/{name}": value for name, value in EDGE_WANTED.items()}
             )
             for setting, how in changed.items():
                 log.get().info("sysctl.changed", setting=f"net.ipv4.conf.{setting}", value=how)
-            asyncio.run(_live(path, host, fleet, datapath))
+            asyncio.run(_live(path, host, fleet, datapath, way))
         finally:
+            way.close()
             datapath.close()
     return ExitCode.DONE
 
 
-async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath) -> None:
+async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, way: Prober) -> None:
     state_dir = Path(host.host.state_dir)
     events = EventLog()
     registry = Registry()
@@ -103,6 +110,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath) ->
         _settings(host),
         fleet,
         datapath,
+        way,
         store,
         Gateway(host.edge.interface),
         MemoryFile(state_dir),
@@ -134,6 +142,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath) ->
         agent,
         follower,
         datapath,
+        way,
         events,
         reload,
         lambda: load_edge(path)[1],

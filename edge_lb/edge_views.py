@@ -14,7 +14,6 @@ from edge_lb.agent import EdgeAgent
 from edge_lb.datapath import Datapath, UnknownVipError
 from edge_lb.flow import Flow
 from edge_lb.held import IP_PROTOCOLS
-from edge_lb.judge import targets_of
 from edge_lb.seats import seat_name
 from gslb.fleet import views
 from gslb.fleet.config import nearest
@@ -212,10 +211,10 @@ class EdgeViews:
     def _trouble(self, rows: tuple[views.VipRow, ...]) -> list[str]:
         agent = self._agent
         lines = [f"VIP {row.name} is {row.state}" for row in rows if row.state != VipState.UP]
-        targets = targets_of(agent.fleet, agent.settings.site)
         for pair, standing in agent.judge.spoken().items():
             if standing.state not in SERVING:
-                lines.append(f"{pair[1]} is {standing.state} by {targets[pair]}: {standing.reason}")
+                by = agent.judge.target(pair)
+                lines.append(f"{pair[1]} is {standing.state} by {by}: {standing.reason}")
         if agent.judge.doubt:
             lines.append("every check fails and the gateway is silent: the last ring is kept")
         if agent.publisher.trouble:

@@ -12,23 +12,40 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edge_lb.plan import Standings
+from edge_lb.seats import Seats, seat_name
 from gslb.fleet.health import RealState, Standing, step
-from gslb.fleet.model import Address, Check, Fleet, RealName, SiteName, VipName
+from gslb.fleet.model import (
+    Address,
+    Check,
+    CheckVia,
+    Fleet,
+    Real,
+    RealName,
+    SiteName,
+    Vip,
+    VipName,
+)
 
 DOUBT_REALS_MIN = 2  # one failing real says nothing about the edge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One real and one check of it; VIPs whose checks of a real are equal share the target."""
+    """One real and one check of it, at `address`; `seat` is 0 unless the check takes the tunnel.
+
+    VIPs whose direct checks of a real are equal share the target; through the tunnel every VIP has
+    its own, for each may be bound on the real or not.
+    """
 
     real: RealName
     address: Address
     check: Check
+    seat: int = 0
 
     def __str__(self) -> str:
         where = self.check.path if self.check.kind != "tcp" else ""
-        return f"{self.check.kind} :{self.check.port}{where}"
+        way = f" {self.address} by tunnel" if self.check.via is CheckVia.TUNNEL else ""
+        return f"{self.check.kind}{way} :{self.check.port}{where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +57,22 @@ class Transition:
     after: Standing
 
 
-def targets_of(fleet: Fleet, site: SiteName) -> dict[tuple[VipName, RealName], Target]:
-    """The target of each real behind each VIP of `site`."""
+def targets_of(
+    fleet: Fleet, site: SiteName, seats: Seats
+) -> dict[tuple[VipName, RealName], Target]:
+    """The target of each real behind each VIP of `site`. `seats` must hold every pair."""
     return {
-        (vip.name, name): Target(real=name, address=fleet.reals[name].address, check=vip.check)
+        (vip.name, name): _target(fleet.reals[name], vip, seats)
         for vip in fleet.vips_of_site(site)
         for name in vip.reals
     }
+
+
+def _target(real: Real, vip: Vip, seats: Seats) -> Target:
+    if vip.check.via is CheckVia.DIRECT:
+        return Target(real=real.name, address=real.address, check=vip.check)
+    seat = seats.reals[seat_name(vip.name, real.name)]
+    return Target(real=real.name, address=vip.address, check=vip.check, seat=seat.index)
 
 
 class Judge:
@@ -81,6 +107,10 @@ class Judge:
     def targets(self) -> Iterable[Target]:
         """Every target, once."""
         return tuple(self._newest)
+
+    def target(self, pair: tuple[VipName, RealName]) -> Target:
+        """The target of a VIP and a real behind it."""
+        return self._targets[pair]
 
     def observe(self, target: Target, *, ok: bool, reason: str, now_s: float) -> Transition | None:
         """Take one result; the transition if the state changed. A target that left is ignored."""

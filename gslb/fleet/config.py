@@ -20,6 +20,7 @@ import msgspec
 from gslb.fleet import model
 from gslb.fleet.model import (
     CheckKind,
+    CheckVia,
     Encap,
     FilterAction,
     Fleet,
@@ -96,6 +97,7 @@ class CheckSection(_Section, frozen=True):
     """The check of a VIP. `port` is the VIP's own where it is left out."""
 
     kind: CheckKind = CheckKind.TCP
+    via: CheckVia = CheckVia.TUNNEL
     port: int | None = None
     path: str = "/"
     host: str = ""
@@ -337,6 +339,7 @@ def _check(vip: VipSection) -> model.Check:
     check = vip.check
     return model.Check(
         kind=check.kind,
+        via=check.via,
         port=check.port if check.port is not None else vip.port,
         path=check.path,
         host=check.host or vip.address,

@@ -47,6 +47,13 @@ class CheckKind(StrEnum):
     HTTPS = "https"  # the same over TLS
 
 
+class CheckVia(StrEnum):
+    """Which way one health check takes."""
+
+    TUNNEL = "tunnel"  # to the VIP on that real, wrapped as clients' packets are
+    DIRECT = "direct"  # to the real's own address: says nothing of tunnel and VIP
+
+
 class Policy(StrEnum):
     """How a pool orders its candidates before the subset is drawn."""
 
@@ -100,6 +107,7 @@ class Check:
     """How a real is judged for one VIP. Seconds; rise and fall count consecutive results."""
 
     kind: CheckKind
+    via: CheckVia
     port: int
     path: str
     host: str

@@ -71,16 +71,19 @@ class SiteWorld:
                 kind="veth",
                 peer={"ifname": "eth0", "net_ns_fd": self.name},
             )
-            self._up(far, "lo")
-            self._up(far, "far0", "192.0.2.1")
+            self.up(far, "lo")
+            self.up(far, "far0", "192.0.2.1")
         with NetNS(self.name) as here:
-            self._up(here, "lo")
-            self._up(here, "eth0", "192.0.2.2")
+            self.up(here, "lo")
+            self.up(here, "eth0", "192.0.2.2")
             here.route("add", dst="0.0.0.0/0", gateway="192.0.2.1")
 
-    def close(self) -> None:
+    def end_all(self) -> None:
         for child in self._children:
             self.end(child, signal.SIGKILL)
+
+    def close(self) -> None:
+        self.end_all()
         if self.pin_dir.exists():
             shutil.rmtree(self.pin_dir)
         for name in (self.name, self.far):
@@ -91,25 +94,28 @@ class SiteWorld:
         path.write_text(text)
         return path
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, namespace: str = "") -> subprocess.Popen[bytes]:
         """`python ARGUMENTS` inside the namespace; its standard error goes to a file."""
         with (self.folder / "log").open("ab") as log:
-            child = subprocess.Popen(self._inside(*arguments), stdout=log, stderr=log)
+            command = self._inside(*arguments, namespace=namespace)
+            child = subprocess.Popen(command, stdout=log, stderr=log)
         self._children.append(child)
         return child
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, namespace: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self._inside(*arguments),
+            self._inside(*arguments, namespace=namespace),
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
             check=False,
         )
 
-    def serve(self, address: str, port: int = 8080) -> subprocess.Popen[bytes]:
+    def serve(
+        self, address: str, port: int = 8080, *, namespace: str = ""
+    ) -> subprocess.Popen[bytes]:
         """An HTTP server that answers 200 to everything."""
-        return self.start("-c", _SERVER, address, str(port))
+        return self.start("-c", _SERVER, address, str(port), namespace=namespace)
 
     def end(self, child: subprocess.Popen[bytes], how: signal.Signals) -> int:
         if child.poll() is None:
@@ -176,10 +182,11 @@ class SiteWorld:
             index = far.link_lookup(ifname="far0")[0]
             far.link("set", index=index, state="up" if up else "down")
 
-    def _inside(self, *arguments: str) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{self.name}", "--", sys.executable, *arguments]
+    def _inside(self, *arguments: str, namespace: str = "") -> list[str]:
+        where = f"--net=/run/netns/{namespace or self.name}"
+        return ["nsenter", where, "--", sys.executable, *arguments]
 
-    def _up(self, ns: NetNS, interface: str, address: str = "") -> None:
+    def up(self, ns: NetNS, interface: str, address: str = "") -> None:
         index = ns.link_lookup(ifname=interface)[0]
         ns.link("set", index=index, state="up")
         if address:

@@ -18,7 +18,7 @@ VIP = "198.51.100.1"
 MOVED_MAX = 4  # of about 20 probes
 REALS = {"web1": "127.0.0.11", "web2": "127.0.0.12", "web3": "127.0.0.13"}
 CHECK = (
-    '{ kind = "http", port = 8080, interval_s = 0.2, timeout_s = 0.2, '
+    '{ kind = "http", via = "direct", port = 8080, interval_s = 0.2, timeout_s = 0.2, '
     'rise = 2, fall = 3, host = "www.example.com" }'
 )
 

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from gslb.fleet.model import (
     Check,
     CheckKind,
+    CheckVia,
     EdgeName,
     Encap,
     Fleet,
@@ -27,6 +28,7 @@ WWW, TLS = VipName("www"), VipName("tls")
 WEB1, WEB2, WEB3 = RealName("web1"), RealName("web2"), RealName("web3")
 CHECK = Check(
     kind=CheckKind.HTTP,
+    via=CheckVia.DIRECT,
     port=8080,
     path="/",
     host="www.example.com",

@@ -37,6 +37,10 @@ class Heard:
                 await self._more.wait()
 
 
+def unmarked(_seat: int) -> int:
+    raise AssertionError("a direct check carries no mark")
+
+
 @asynccontextmanager
 async def server():
     """Accepts and closes; yields its port."""
@@ -68,7 +72,7 @@ def target(name: RealName, port: int, interval_s: float = 0.05) -> Target:
 async def test_every_target_is_checked_again_and_again():
     heard = Heard()
     async with server() as port:
-        checker = Checker([target(WEB1, port), target(WEB2, port)], heard, Random(1))
+        checker = Checker([target(WEB1, port), target(WEB2, port)], heard, Random(1), unmarked)
         async with running(checker):
             await heard.wait(
                 lambda seen: all([name for name, _ in seen].count(n) >= 3 for n in (WEB1, WEB2))
@@ -83,7 +87,7 @@ async def test_failures_are_counted_and_handed_on():
     heard = Heard()
     async with server() as port:
         pass
-    checker = Checker([target(WEB1, port)], heard, Random(1))
+    checker = Checker([target(WEB1, port)], heard, Random(1), unmarked)
     async with running(checker):
         await heard.wait(lambda seen: len(seen) >= 2)
 
@@ -94,7 +98,7 @@ async def test_failures_are_counted_and_handed_on():
 async def test_replaced_targets_end_and_new_ones_begin():
     heard = Heard()
     async with server() as port:
-        checker = Checker([target(WEB1, port)], heard, Random(1))
+        checker = Checker([target(WEB1, port)], heard, Random(1), unmarked)
         async with running(checker):
             await heard.wait(lambda seen: len(seen) >= 1)
             checker.retarget([target(WEB2, port)])
@@ -108,7 +112,7 @@ async def test_replaced_targets_end_and_new_ones_begin():
 async def test_cancelled_checker_leaves_no_task_behind():
     heard = Heard()
     async with server() as port:
-        checker = Checker([target(WEB1, port)], heard, Random(1))
+        checker = Checker([target(WEB1, port)], heard, Random(1), unmarked)
         async with running(checker):
             await heard.wait(lambda seen: len(seen) >= 1)
 

@@ -7,16 +7,21 @@ from dataclasses import replace
 from site_fleet import CHECK, FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet, vip, without
 
 from edge_lb.judge import Judge, Target, targets_of
+from edge_lb.seats import Seats, assign, seat_name
 from gslb.fleet.health import RealState, Standing
-from gslb.fleet.model import Fleet, RealName
+from gslb.fleet.model import CheckVia, Fleet, RealName, VipName
 
 UP = Standing(state=RealState.UP, since_s=1.0, reason="status 200")
 
 
+def targets(of: Fleet) -> dict[tuple[VipName, RealName], Target]:
+    return targets_of(of, FRA, assign(of, FRA, Seats()))
+
+
 def judge(of: Fleet | None = None, *, up: bool = True) -> Judge:
     """A judge of the small site, all reals UP before the first observation where `up`."""
-    targets = targets_of(of or fleet(), FRA)
-    return Judge(targets, dict.fromkeys(targets, UP) if up else {})
+    wanted = targets(of or fleet())
+    return Judge(wanted, dict.fromkeys(wanted, UP) if up else {})
 
 
 def fail_all(of: Judge, times: int = 1) -> None:
@@ -31,6 +36,21 @@ def target_of(of: Judge, name: RealName) -> Target:
 
 def test_vips_with_equal_checks_share_a_target():
     assert sorted(target.real for target in judge().targets) == [WEB1, WEB2, WEB3]
+
+
+def test_through_the_tunnel_every_vip_of_a_real_is_a_target_at_the_vips_address():
+    check = replace(CHECK, via=CheckVia.TUNNEL)
+    both = fleet(vips=(vip(WWW, 80, (WEB1, WEB2), check), vip(TLS, 443, (WEB1, WEB2), check)))
+
+    made = targets(both)
+
+    seats = assign(both, FRA, Seats()).reals
+    assert {pair: target.seat for pair, target in made.items()} == {
+        pair: seats[seat_name(*pair)].index for pair in made
+    }
+    assert len(set(made.values())) == 4
+    assert {str(target.address) for target in made.values()} == {"198.51.100.1"}
+    assert str(made[WWW, WEB1]) == "http 198.51.100.1 by tunnel :8080/"
 
 
 def test_vips_with_other_checks_have_targets_of_their_own():
@@ -78,7 +98,7 @@ def test_nothing_is_believed_before_it_is_settled():
 def test_observation_of_a_target_that_left_is_ignored():
     made = judge()
     gone = target_of(made, WEB3)
-    made.retarget(targets_of(without(fleet(), WWW), FRA))
+    made.retarget(targets(without(fleet(), WWW)))
 
     assert made.observe(gone, ok=False, reason="x", now_s=5.0) is None
 
@@ -88,7 +108,7 @@ def test_retargeting_keeps_what_is_known():
     fail_all(made, 3)
     made.believe(doubt=False)
 
-    made.retarget(targets_of(without(fleet(), TLS), FRA))
+    made.retarget(targets(without(fleet(), TLS)))
 
     assert set(made.standings().values()) == {RealState.DOWN}
 

@@ -63,7 +63,7 @@ def test_only_one_room_touches_ctypes() -> None:
     assert users <= {"bpf/libbpf.py", "bpf/abi.py", "bpf/ringbuf.py"}
 
 
-@pytest.mark.parametrize("header", ["lb_verdict.h", "real_verdict.h"])
+@pytest.mark.parametrize("header", ["lb_verdict.h", "real_verdict.h", "probe_verdict.h"])
 def test_every_verdict_is_explained_to_operators(header: str) -> None:
     names = re.findall(
         r"^\s*VERDICT_([A-Z0-9_]+),", (ROOT / "bpf" / header).read_text(), re.MULTILINE

@@ -1,0 +1,202 @@
+"""The way that health probes take: an interface of the agent's own, and probe.bpf.c at its exit.
+
+Owns the interface, the routing rule that leads marked packets to it, and the program. Used by
+`edge_lb.edge_daemon`. The interface lives as long as this process holds it, for nobody else probes;
+the rule and a route that refuses stay, so that a marked packet never leaves by another way: it
+would reach some real through another edge, and prove nothing. `forget` takes both away.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+from pyroute2 import IPRoute, NetlinkError
+
+from bpf import program
+from bpf.errors import BpfError, CallFailedError, KernelTooOldError, NotPermittedError
+from bpf.maps import Counter, Map
+
+INTERFACE = "waypost-probe"
+MTU = 1280  # what IPv6 must carry at least (RFC 8200): wrapped, it fits every path
+TABLE = 22352  # routing table, and the rule's priority below: 0x5750, "WP"
+PRIORITY = 5750
+PREFERRED, LAST = 1, 2  # metrics
+_ANYWHERE = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
+_TUN = "/dev/net/tun"
+_TUNSETIFF = 0x400454CA
+_TAP_WITHOUT_HEADER = 0x1002  # IFF_TAP, IFF_NO_PI
+_UP_WITHOUT_ARP = 0x81  # IFF_UP, IFF_NOARP
+_EGRESS = 0xFFFFFFF3  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)
+_U32 = 0xFFFFFFFF
+_IPV6 = Path("/proc/sys/net/ipv6")
+
+
+class Prober:
+    """The probes' way out of one edge. `open` before `mark`; `close` ends the interface."""
+
+    def __init__(self, interface: str) -> None:
+        self._edge_interface = interface
+        self._tap = -1
+        self._program: program.Program | None = None
+
+    def open(self, lb_maps: Mapping[str, Map]) -> None:
+        """Make the interface, its rule and routes, and attach. Raises the errors of bpf.errors.
+
+        `lb_maps` are those of the loaded lb.bpf.c, which say where each seat's real is.
+        """
+        edge_index = program.interface_index(self._edge_interface)
+        self._program = program.Program.load(
+            "probe",
+            constants={"edge_ifindex": edge_index},
+            shared={name: lb_maps[name] for name in ("reals", "settings")},
+        )
+        try:
+            self._tap = _open_tap()
+            with _translated(), IPRoute() as ip:
+                self._set_up(ip, edge_index)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the interface and the program. Marked packets are refused from here on."""
+        if self._program is not None:
+            self._program.close()
+            self._program = None
+        if self._tap >= 0:
+            os.close(self._tap)
+            self._tap = -1
+
+    def mark(self, seat: int) -> int:
+        """The mark (SO_MARK) of a socket whose packets go to the real of that seat."""
+        return self._marks["PROBE_MARK_OWNER"] | seat
+
+    def verdicts(self) -> dict[str, Counter]:
+        """Every verdict of probe.bpf.c by name, those at zero too; since this start."""
+        counters = self._loaded.maps["verdicts"]
+        names = self._loaded.verdict_names()
+        return {name: counters.total(index) for index, name in enumerate(names)}
+
+    @property
+    def _loaded(self) -> program.Program:
+        if self._program is None:
+            raise RuntimeError("the prober is not open")
+        return self._program
+
+    @property
+    def _marks(self) -> dict[str, int]:
+        return {name: number for number, name in self._loaded.btf.enum("probe_mark")}
+
+    def _set_up(self, ip: IPRoute, edge_index: int) -> None:
+        (index,) = ip.link_lookup(ifname=INTERFACE)
+        # One segment a packet, so that the wrapping need not be cut up again.
+        ip.link("set", index=index, mtu=MTU, gso_max_segs=1)
+        if _IPV6.is_dir():  # no address, so that nothing but probes comes this way
+            (_IPV6 / "conf" / INTERFACE / "addr_gen_mode").write_text("1")
+        ip.link("set", index=index, flags=_UP_WITHOUT_ARP, change=_UP_WITHOUT_ARP)
+        ip.tc("add", "clsact", index)
+        ip.tc(
+            "add-filter",
+            "bpf",
+            index,
+            ":1",
+            fd=self._loaded.fd,
+            name="probe",
+            parent=_EGRESS,
+            classid=1,
+            direct_action=True,
+        )
+        for family in _families():
+            where = {"family": family, "dst": _ANYWHERE[family], "table": TABLE}
+            ip.route("replace", type="unreachable", priority=LAST, **where)
+            self._add_rule(ip, family)
+            source = _own_address(ip, edge_index, family)
+            if source is not None:
+                ip.route("replace", oif=index, prefsrc=source, priority=PREFERRED, **where)
+
+    def _add_rule(self, ip: IPRoute, family: socket.AddressFamily) -> None:
+        try:
+            ip.rule(
+                "add",
+                family=family,
+                priority=PRIORITY,
+                table=TABLE,
+                fwmark=self._marks["PROBE_MARK_OWNER"],
+                fwmask=_U32 & ~self._marks["PROBE_MARK_SEAT_BITS"],
+            )
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:  # an earlier start's
+                raise
+
+
+def forget() -> bool:
+    """Remove the rule and the routes of earlier starts; tells whether there were any."""
+    with _translated(), IPRoute() as ip:
+        found = False
+        for family in _families():
+            for rule in ip.get_rules(family=family):
+                if (
+                    rule.get_attr("FRA_PRIORITY") == PRIORITY
+                    and rule.get_attr("FRA_TABLE") == TABLE
+                ):
+                    ip.rule("delete", family=family, priority=PRIORITY, table=TABLE)
+                    found = True
+            ip.flush_routes(family=family, table=TABLE)
+        return found
+
+
+def _open_tap() -> int:
+    """A new Ethernet interface that ends when this descriptor is closed."""
+    try:
+        tap = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelTooOldError(
+            f"no interface for health probes: {_TUN}: {error.strerror}", mend="modprobe tun"
+        ) from error
+    try:
+        request = struct.pack("16sH22x", INTERFACE.encode(), _TAP_WITHOUT_HEADER)
+        fcntl.ioctl(tap, _TUNSETIFF, request)
+    except OSError as error:
+        os.close(tap)
+        raise _failure(error.errno or 0) from error
+    return tap
+
+
+def _families() -> Iterator[socket.AddressFamily]:
+    """Those that this kernel speaks."""
+    yield socket.AF_INET
+    if _IPV6.is_dir():
+        yield socket.AF_INET6
+
+
+def _own_address(ip: IPRoute, index: int, family: socket.AddressFamily) -> str | None:
+    """The address that probes come from, and answers go to: the edge interface's first."""
+    for found in ip.get_addr(index=index, family=family):
+        address = ip_address(found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS"))
+        if not address.is_link_local:
+            return str(address)
+    return None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Netlink's refusals as errors of bpf.errors."""
+    try:
+        yield
+    except NetlinkError as error:
+        raise _failure(error.code) from error
+
+
+def _failure(number: int) -> BpfError:
+    reason = f"the way of health probes ({INTERFACE}): {os.strerror(number)}"
+    if number in (errno.EPERM, errno.EACCES):
+        return NotPermittedError(reason, mend="run as root")
+    return CallFailedError(reason, number=number)
