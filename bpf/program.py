@@ -11,7 +11,8 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -36,13 +37,27 @@ XDP_FLAGS_DRV_MODE = 1 << 2  # the driver's own hook, never the slow generic one
 BPFFS_MAGIC_LINE = " - bpf "
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What a program was made of: the object's bytes, and its read-only variables."""
+
+    elf: bytes
+    constants: dict[str, int | bytes]
+
+
 class Program:
     """One loaded object: its maps by name, and its one program."""
 
     def __init__(
-        self, opened: libbpf.OpenObject, btf: Btf, name: str, maps: dict[str, Map]
+        self,
+        opened: libbpf.OpenObject,
+        btf: Btf,
+        name: str,
+        maps: dict[str, Map],
+        origin: "_Origin",
     ) -> None:
         self._opened = opened
+        self._origin = origin
         self.btf = btf
         self.name = name
         self.maps = maps
@@ -73,21 +88,35 @@ class Program:
             raise ObjectMissingError(f"{path} does not exist", mend="run `make setup`") from error
         if pin_dir is not None:
             ensure_bpffs(pin_dir)
-        opened = libbpf.OpenObject(elf, name)
+        return cls._load(name, _Origin(elf, dict(constants or {})), pin_dir, shared or {})
+
+    def twin(self, *, own: Collection[str]) -> Self:
+        """The same bytes on the same maps, but with maps of its own for `own`; not attached.
+
+        For packets that shall meet what is live and leave no trace in it.
+        """
+        shared = {name: held for name, held in self.maps.items() if name not in own}
+        return self._load(self.name, self._origin, None, shared)
+
+    @classmethod
+    def _load(
+        cls, name: str, origin: "_Origin", pin_dir: Path | None, shared: Mapping[str, Map]
+    ) -> Self:
+        opened = libbpf.OpenObject(origin.elf, name)
         try:
             btf = Btf(opened.btf())
             shapes = btf.maps()
-            _set_constants(opened, btf, constants or {})
+            _set_constants(opened, btf, origin.constants)
             if pin_dir is not None:
                 _reuse_pinned(opened, shapes, pin_dir)
-            for map_name, other in (shared or {}).items():
+            for map_name, other in shared.items():
                 check_layout(other.fd, shapes[map_name])
                 opened.reuse_map(map_name, other.fd)
             opened.load()
             maps = {map_name: Map(opened.map_fd(map_name), shapes[map_name]) for map_name in shapes}
             if pin_dir is not None:
                 _pin_missing(maps, pin_dir)
-            return cls(opened, btf, name, maps)
+            return cls(opened, btf, name, maps, origin)
         except BaseException:
             opened.close()
             raise
@@ -185,6 +214,14 @@ def interface_index(interface: str) -> int:
         return socket.if_nametoindex(interface)
     except OSError as error:
         raise InterfaceMissingError(f"there is no interface {interface}") from error
+
+
+def interface_name(index: int) -> str:
+    """The name of an interface in this network namespace; its number if it is gone."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)
 
 
 def ensure_bpffs(pin_dir: Path) -> None:

@@ -71,7 +71,7 @@ class Capture:
         try:
             with RingReader(program.maps["captured"].fd) as ring:
                 ring.poll(0)  # what an earlier capture left behind
-                _set(program, wish, until_ns=int(end_s * 1e9))
+                set_sampler(program, wish, until_ns=int(end_s * 1e9))
                 yield pcapng.opening(application, self._interface, layout.field("bytes").size)
                 while delivered < wish.count and (left_s := end_s - clock.monotonic_s()) > 0:
                     raws = await asyncio.to_thread(ring.poll, min(TICK_S, left_s))
@@ -83,7 +83,7 @@ class Capture:
                 now_ns = time.monotonic_ns() + since_boot_ns
                 yield pcapng.closing(now_ns, delivered=delivered, lost=_lost(program))
         finally:
-            _set(program, Wish(every=0, count=0, seconds=0.0), until_ns=0)
+            set_sampler(program, Wish(every=0, count=0, seconds=0.0), until_ns=0)
             self._busy = False
 
 
@@ -107,7 +107,8 @@ def told(sample: Record, names: Names, since_boot_ns: int) -> pcapng.Packet:
     )
 
 
-def _set(program: Program, wish: Wish, *, until_ns: int) -> None:
+def set_sampler(program: Program, wish: Wish, *, until_ns: int) -> None:
+    """Tells a program what to sample, until CLOCK_MONOTONIC says so."""
     capture = program.maps["capture"]
     numbers = {name: number for number, name in program.btf.enum("verdict")}
     value = capture.shape.value.pack(

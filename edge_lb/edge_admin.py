@@ -55,6 +55,7 @@ def serve_edge(
     admin.show("/flow", shown.flow)
     admin.show("/datapath", shown.datapath)
     seen = EdgeSeen(agent, datapath, interface=host.edge.interface)
+    admin.show("/trace", seen.trace)
     admin.stream("/capture", "application/x-pcapng", seen.capture)
     admin.show("/plan", EdgePlan(agent, read_fleet).plan)
     admin.change("/real/drain", verbs.drain)

@@ -162,7 +162,7 @@ class EdgeViews:
         return views.DatapathView(
             interface=self._host.edge.interface,
             mode="native",
-            program_tag=_fd_fact(program.fd, "prog_tag"),
+            program_tag=fd_fact(program.fd, "prog_tag"),
             loaded_at_s=self._started_s,
             pin_dir=self._host.edge.pin_dir,
             maps=tuple(
@@ -170,7 +170,7 @@ class EdgeViews:
                     name=name,
                     kind=_MAP_KINDS.get(held.shape.type, f"type {held.shape.type}"),
                     entries_max=held.shape.max_entries,
-                    bytes=int(_fd_fact(held.fd, "memlock") or 0),
+                    bytes=int(fd_fact(held.fd, "memlock") or 0),
                 )
                 for name, held in sorted(program.maps.items())
             ),
@@ -253,7 +253,7 @@ def distribution_version() -> str:
         return "unpackaged"
 
 
-def _fd_fact(fd: int, name: str) -> str:
+def fd_fact(fd: int, name: str) -> str:
     """One line of what the kernel tells about a BPF descriptor of ours; empty if it does not."""
     for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
         key, _, value = line.partition(":")

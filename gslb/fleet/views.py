@@ -203,6 +203,38 @@ class FilterList(View, frozen=True):
     schema: str = "waypost/filter/1"
 
 
+class LayerRow(View, frozen=True):
+    """One header of a packet, its fields in words."""
+
+    name: str
+    fields: dict[str, str]
+
+
+class Trace(View, frozen=True):
+    """GET /trace: what the loaded program does with one described packet. Empty: none."""
+
+    client: str
+    destination: str
+    protocol: str
+    interface: str  # that it came in by
+    verdict: str
+    action: str  # what the kernel does with it, in words
+    vip: str
+    remembered_real: str
+    slot: int  # -1: the ring was not asked
+    ring_real: str
+    real: str
+    real_address: str
+    real_state: str
+    encap: str
+    next_hop: str  # the MAC address it is sent to
+    out_interface: str
+    bytes: int
+    layers: tuple[LayerRow, ...]  # as it leaves
+    program_tag: str
+    schema: str = "waypost/trace/1"
+
+
 class DatapathMap(View, frozen=True):
     """One map of the data plane."""
 

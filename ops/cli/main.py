@@ -27,6 +27,7 @@ from ops.cli.real import real
 from ops.cli.seat import Seat, global_options
 from ops.cli.shell import completion, version
 from ops.cli.status import status
+from ops.cli.trace import trace
 from ops.cli.vip import vip
 
 
@@ -69,6 +70,7 @@ for command in (
     flow,
     plan,
     source_filter,
+    trace,
     drops,
     capture,
     events,

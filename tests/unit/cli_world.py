@@ -218,6 +218,59 @@ DRAIN_PLAN = views.PlanView(
     subject="drain fra-web2", slots=0, slots_total=196_611, share=0.0, vips=()
 )
 
+TRACE = views.Trace(
+    client="203.0.113.7:40000",
+    destination="192.0.2.10:80",
+    protocol="tcp",
+    interface="eth0",
+    verdict="FORWARDED_SYN",
+    action="sent back out",
+    vip="web-fra-a",
+    remembered_real="",
+    slot=41_234,
+    ring_real="fra-web1",
+    real="fra-web1",
+    real_address="10.1.20.12",
+    real_state="UP",
+    encap="gue",
+    next_hop="02:00:00:00:00:fe",
+    out_interface="eth0",
+    bytes=86,
+    layers=(
+        views.LayerRow(
+            name="ethernet",
+            fields={"source": "02:00:00:00:00:0a", "destination": "02:00:00:00:00:fe"},
+        ),
+        views.LayerRow(
+            name="ipv4",
+            fields={"source": "10.1.0.1", "destination": "10.1.20.12", "ttl": "64", "flags": ""},
+        ),
+    ),
+    program_tag="3b185187f1855c4c",
+)
+
+UNTRACED = views.Trace(
+    client="203.0.113.7:40000",
+    destination="192.0.2.99:53",
+    protocol="udp",
+    interface="eth0",
+    verdict="PASSED_NOT_VIP",
+    action="passed to the stack",
+    vip="",
+    remembered_real="",
+    slot=-1,
+    ring_real="",
+    real="",
+    real_address="",
+    real_state="",
+    encap="",
+    next_hop="",
+    out_interface="",
+    bytes=42,
+    layers=(),
+    program_tag="3b185187f1855c4c",
+)
+
 DATAPATH = views.DatapathView(
     interface="eth0",
     mode="native",
@@ -319,6 +372,10 @@ async def _undrain(params: Mapping[str, str]) -> views.Done:
     return views.Done(message=f"{params['name']} takes new flows again")
 
 
+async def _trace(params: Mapping[str, str]) -> views.Trace:
+    return TRACE if params["syn"] else UNTRACED
+
+
 async def _capture(params: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
     """Two packets, and what was wished for as the name of the writer."""
     if params["vip"] == "web-fra":
@@ -382,6 +439,7 @@ def _edge(world: World) -> AdminServer:
     server.show("/plan", _plan)
     server.change("/real/drain", _drain)
     server.change("/real/undrain", _undrain)
+    server.show("/trace", _trace)
     server.stream("/capture", "application/x-pcapng", _capture)
     server.change("/filter/add", _add_filter)
     server.change("/filter/remove", _remove_filter)

@@ -57,6 +57,8 @@ SCREENS = (
     "events --since 1",
     "datapath show",
     "capture -w RUN/some.pcapng",
+    "trace packet --from 203.0.113.7:40000 --to 192.0.2.10:80 --syn",
+    "trace packet --from 203.0.113.7:40000 --to 192.0.2.99:53 --proto udp",
 )
 
 OBJECTS = (
@@ -75,6 +77,7 @@ OBJECTS = (
     "events --json",
     "datapath show --json",
     "capture -w RUN/some.pcapng --json",
+    "trace packet --from 203.0.113.7:40000 --to 192.0.2.10:80 --syn --json",
 )
 
 ERRORS = (
@@ -125,6 +128,7 @@ HELP = (
     "filter add --help",
     "drops --help",
     "capture --help",
+    "trace packet --help",
     "events --help",
     "config check --help",
     "datapath --help",

@@ -1,0 +1,119 @@
+"""One described packet through the very program that is loaded, and what it decided.
+
+Owns the building of the packet and the run. Called by `edge_lb.edge_seen`. The run is a twin of the
+loaded program on its live maps, with counters, sampler and flow memory of its own, so that nothing
+is counted and no flow remembered or forgotten: only if the packet's flow is remembered and the
+packet would look it up is the live table lent, where a UDP flow's age then starts anew. Limiters
+are live as well: a packet that passes one takes its token. Blocks for the time of a load.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from bpf import packets
+from bpf.program import Program
+from bpf.ringbuf import RingReader
+from edge_lb.capture import ANY_VIP, Wish, set_sampler
+from edge_lb.datapath import Datapath, UnknownVipError
+from edge_lb.flow import Flow
+from edge_lb.maglev import RING_SLOTS
+
+PER_CPU_TYPES = frozenset({5, 6, 10})  # what the program counts (linux/bpf.h, enum bpf_map_type)
+OWN_MAPS = frozenset({"flows", "capture", "captured"})
+TABLE_FLOWS = 1024
+TEST_QUEUE = 0  # the receive queue of a test run
+ACTIONS = ("aborted", "dropped", "passed to the stack", "sent back out", "redirected")
+FRAME_MAX_BYTES = 3500  # a test run's packet lives in one page with its headroom
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A packet to trace; `size` is of the IP packet, 0 for no payload."""
+
+    flow: Flow
+    syn: bool = False
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """What became of it. Indexes: 0 is no real, ANY_VIP no VIP; `slot` is -1 if none was asked."""
+
+    verdict: str
+    action: str
+    vip: int
+    slot: int
+    ring_real: int
+    remembered_real: int
+    queue: int  # whose memory has the flow; -1: none
+    real: int
+    out_ifindex: int
+    frame: bytes  # as it would leave
+
+
+def header_bytes(flow: Flow) -> int:
+    """The size of the flow's smallest packet."""
+    ip = 20 if flow.vip.version == 4 else 40
+    return ip + (20 if flow.protocol == packets.TCP else 8)
+
+
+def build(described: Described) -> bytes:
+    """The frame, as a router would hand it to the edge."""
+    flow = described.flow
+    payload = bytes(max(described.size - header_bytes(flow), 0))
+    ports = flow.client_port, flow.vip_port
+    if flow.protocol == packets.TCP:
+        transport = packets.tcp(*ports, packets.SYN if described.syn else packets.ACK, payload)
+    else:
+        transport = packets.udp(*ports, payload)
+    packet = packets.ipv4(str(flow.client), str(flow.vip), flow.protocol, transport)
+    return packets.ethernet(packet)
+
+
+def trace(datapath: Datapath, described: Described, *, ifindex: int) -> Traced:
+    """Runs the packet as if it had come in by `ifindex`. Raises the errors of bpf.errors."""
+    live = datapath.program
+    try:
+        place = datapath.locate(described.flow)
+        remembered, queue = place.remembered_real, place.queue
+    except UnknownVipError:
+        remembered, queue = 0, -1
+    counters = {name for name, held in live.maps.items() if held.shape.type in PER_CPU_TYPES}
+    with live.twin(own=OWN_MAPS | counters) as twin, RingReader(twin.maps["captured"].fd) as ring:
+        _give_memory(live, twin, queue if remembered and not described.syn else -1)
+        set_sampler(twin, Wish(every=1, count=1, seconds=0.0), until_ns=time.monotonic_ns() * 2)
+        result = twin.test_run(build(described), ifindex=ifindex)
+        (raw,) = ring.poll(0)
+        sample = twin.btf.struct("sample").unpack(raw)
+    vip, number = sample.integer("vip"), sample.integer("hash")
+    slot = number % RING_SLOTS if vip != ANY_VIP and number else -1
+    return Traced(
+        verdict=sample.enum("verdict").removeprefix("VERDICT_"),
+        action=ACTIONS[result.action],
+        vip=vip,
+        slot=slot,
+        ring_real=_ring_real(live, vip, slot),
+        remembered_real=remembered,
+        queue=queue,
+        real=sample.integer("real"),
+        out_ifindex=sample.integer("out_ifindex"),
+        frame=result.packet,
+    )
+
+
+def _give_memory(live: Program, twin: Program, queue: int) -> None:
+    """An empty table for the twin's queue, or the live one of `queue`."""
+    lent = live.maps["flows"].inner(queue) if queue >= 0 else None
+    table = lent or twin.new_inner("flows", max_entries=TABLE_FLOWS)
+    with table:
+        twin.maps["flows"].set_inner(TEST_QUEUE, table)
+
+
+def _ring_real(live: Program, vip: int, slot: int) -> int:
+    ring = live.maps["rings"].inner(vip) if slot >= 0 else None
+    if ring is None:
+        return 0
+    with ring:
+        return ring.at(slot).integer("")

@@ -1,0 +1,90 @@
+"""Headers told in words, from Ethernet inwards."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv6Address
+
+import pytest
+
+from bpf.packets import (
+    ETHERTYPE_IPV6,
+    ETHERTYPE_VLAN,
+    GUE_PORT,
+    IPIP,
+    SYN,
+    TCP,
+    UDP,
+    ethernet,
+    gue,
+    ipv4,
+    tcp,
+    udp,
+)
+from edge_lb.layers import decode
+
+INNER = ipv4("203.0.113.7", "198.51.100.1", TCP, tcp(40000, 80, SYN), tos=0xB8)
+
+
+def ipv6(protocol: int, payload: bytes) -> bytes:
+    head = struct.pack("!IHBB", 6 << 28 | 46 << 22, len(payload), protocol, 63)
+    addresses = IPv6Address("2001:db8::1").packed + IPv6Address("2001:db8::2").packed
+    return head + addresses + payload
+
+
+def names(frame: bytes) -> list[str]:
+    return [layer.name for layer in decode(frame)]
+
+
+def test_a_plain_packet_is_told_field_by_field() -> None:
+    link, ip, transport = decode(ethernet(INNER))
+
+    assert link.fields == {"source": "02:00:00:00:00:0a", "destination": "02:00:00:00:00:01"}
+    assert ip.fields == {
+        "source": "203.0.113.7",
+        "destination": "198.51.100.1",
+        "ttl": "64",
+        "dscp": "46",
+        "length": "40",
+        "flags": "df",
+        "checksum": "right",
+    }
+    assert transport.fields == {"source port": "40000", "destination port": "80", "flags": "syn"}
+
+
+def test_a_wrong_checksum_is_told() -> None:
+    broken = bytearray(ethernet(INNER))
+    broken[24] ^= 1
+
+    assert decode(bytes(broken))[1].fields["checksum"] == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("frame", "layers"),
+    [
+        (
+            ethernet(ipv4("10.0.0.1", "10.0.0.2", UDP, udp(50000, GUE_PORT, gue(INNER)))),
+            "ethernet ipv4 udp gue ipv4 tcp",
+        ),
+        (ethernet(ipv4("10.0.0.1", "10.0.0.2", IPIP, INNER)), "ethernet ipv4 ipv4 tcp"),
+        (ethernet(ipv6(IPIP, INNER), ETHERTYPE_IPV6), "ethernet ipv6 ipv4 tcp"),
+        (
+            ethernet(struct.pack("!HH", 100, 0x0800) + INNER, ETHERTYPE_VLAN),
+            "ethernet vlan ipv4 tcp",
+        ),
+        (ethernet(ipv6(58, bytes([2, 0]) + bytes(6)), ETHERTYPE_IPV6), "ethernet ipv6 icmpv6"),
+        (ethernet(ipv4("10.0.0.1", "10.0.0.2", UDP, udp(53, 53, b"x"))), "ethernet ipv4 udp"),
+        (ethernet(bytes(28), 0x0806), "ethernet"),
+    ],
+)
+def test_tunnels_and_tags_are_followed(frame: bytes, layers: str) -> None:
+    assert names(frame) == layers.split()
+
+
+def test_every_cut_is_told_and_none_is_a_fault() -> None:
+    frame = ethernet(ipv4("10.0.0.1", "10.0.0.2", UDP, udp(50000, GUE_PORT, gue(INNER))))
+
+    told = [decode(frame[:length])[-1] for length in range(len(frame))]
+
+    assert all(layer.fields for layer in told)
+    assert told[20].fields == {"cut off": "6 bytes"}
