@@ -79,7 +79,8 @@ def _every_real(lab: Lab) -> Shown:
 
 def _direct_return(lab: Lab) -> Shown:
     vip = vip_named("web-fra-2")
-    back = f"src host {vip.address}"
+    # To the client: a health probe through the tunnel is answered to the edge that sent it.
+    back = f"src host {vip.address} and dst host {CLIENT_ADDRESS}"
     with (
         lab.capture("fra-edge1", back) as edge1,
         lab.capture("fra-edge2", back) as edge2,
