@@ -23,7 +23,7 @@ from datapath_stand import CLIENTS_MAX, Case, Stand, locked_bytes, stand
 from bpf.compile import compile_stale
 from bpf.packets import SYN
 from bpf.program import Program
-from gslb.fleet.model import Encap
+from gslb.fleet.model import Encap, FilterAction
 
 ROUNDS = 7
 PACKETS = 1_000_000
@@ -61,6 +61,25 @@ TABLE = (
         verdict="PASSED_NOT_VIP",
         destination="203.0.113.1",
         remembered=False,
+    ),
+    Case(
+        name="source denied, 1,000 rules",
+        verdict="DROPPED_DENIED",
+        flags=SYN,
+        flows=100_000,
+        remembered=False,
+        action=FilterAction.DENY,
+        strangers=1_000,
+    ),
+    Case(
+        name="source limited, one established flow, gue",
+        verdict=REMEMBERED,
+        action=FilterAction.LIMIT,
+    ),
+    Case(
+        name="source in none of 1,000 rules, gue",
+        verdict=REMEMBERED,
+        strangers=1_000,
     ),
 )
 SCALES = (

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -24,13 +24,18 @@ from bpf.program import Program
 from bpf.trial import XDP_TX, moved, verdict_counts
 from bpf.workbench import TUNNEL_SOURCE, Workbench
 from edge_lb.datapath import Datapath
+from edge_lb.filter import ALL_VIPS, Entry, EntryKey, FilterPlan, Pace, pace
+from edge_lb.filter_maps import FilterMaps
 from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
-from gslb.fleet.model import Encap, Protocol
+from gslb.fleet.model import Encap, FilterAction, Protocol, Rate
 
 CLIENT = "100.0.0.255"  # restore.bpf.c counts in the second octet up, in the fourth down
 VIP = "198.0.0.255"
 PORT = 80
 CLIENTS_MAX = 1 << 23
+CLIENTS = IPv4Network("100.0.0.0/8")
+STRANGER = int(IPv4Address("100.128.0.0"))  # restore.bpf.c never counts so far
+RATE_OF_ALL = Rate(packets_per_s=100_000_000, burst=100_000_000)
 FAR_REAL = IPv4Address("10.60.0.2")  # behind the gateway of the workbench
 NEAR_REAL = IPv4Address("10.50.0.2")  # on the subnet of in0
 NEAR_REALS_MAX = 250
@@ -43,7 +48,11 @@ BENCH_PROGRAMS = SOURCES / "bench"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Who sends what to how many; `remembered` fills the flow memory first."""
+    """Who sends what to how many; `remembered` fills the flow memory first.
+
+    With `action` the client's prefix has that rule of the source filter; `strangers` are denied
+    prefixes beside it that no packet comes from.
+    """
 
     name: str
     verdict: str
@@ -55,6 +64,8 @@ class Case:
     reals: int = 100
     memory: int = 65536
     remembered: bool = True
+    action: FilterAction | None = None
+    strangers: int = 0
 
 
 class UnexpectedVerdictError(AssertionError):
@@ -129,6 +140,7 @@ class Stand:
             program = datapath.program
             datapath.apply(plan_of(case, program))
             copy_vip(program, case.vips)
+            filter_of(case, program)
             if case.remembered:
                 fill = self.restorer(program, frame_of(ACK), flows=case.flows, vips=case.vips)
                 with fill.wrapper:
@@ -243,6 +255,21 @@ def copy_vip(program: Program, count: int) -> None:
             )
             addresses.put(address, addresses.shape.value.scalar(1))
             rings.set_inner(number, ring)
+
+
+def filter_of(case: Case, program: Program) -> None:
+    """The source filter of a case; none leaves its maps as they were made."""
+    maps = FilterMaps(program)
+    entries = {
+        EntryKey(ALL_VIPS, IPv4Network((STRANGER + (number << 8), 24))): Entry(
+            1 + number, FilterAction.DENY, Pace()
+        )
+        for number in range(case.strangers)
+    }
+    if case.action is not None:
+        rate = RATE_OF_ALL if case.action is FilterAction.LIMIT else None
+        entries[EntryKey(ALL_VIPS, CLIENTS)] = Entry(0, case.action, pace(rate, maps.ticks_per_s))
+    maps.apply(FilterPlan(entries=entries, limits={}, indexes={}))
 
 
 def vip_address(number: int) -> str:

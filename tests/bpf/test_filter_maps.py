@@ -1,7 +1,9 @@
 """The source filter in the kernel: longest match, buckets, counters, what a change leaves alone."""
 
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
@@ -200,6 +202,27 @@ def test_a_token_is_there_when_its_time_has_come_and_no_sooner(
     assert admitted(datapath, bench, "198.18.0.1", packets=1) == 1
     taken = buckets.at(index).integer("full_at_ticks")
     assert taken == now + entry.pace.room_ticks + entry.pace.interval_ticks
+
+
+def test_cores_that_race_share_one_bucket(datapath: Datapath, maps: FilterMaps):
+    burst = 150
+    made = apply(maps, rule("198.18.0.0/15", LIMIT, rate=Rate(packets_per_s=1, burst=burst)))
+    frame = ethernet(ipv4("198.18.0.1", str(VIP), TCP, tcp(40000, 80, SYN)))
+    threads, packets, cpus = 4, 100, sorted(os.sched_getaffinity(os.getpid()))
+
+    def flood(number: int) -> None:
+        os.sched_setaffinity(0, {cpus[number % len(cpus)]})
+        for _ in range(packets):
+            datapath.program.test_run(frame)
+
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(threads) as pool:
+        tuple(pool.map(flood, range(threads)))
+    refilled = int(time.monotonic() - began_s) + 1
+
+    passed, dropped = maps.rule_counters(*made.indexes.values())
+    assert burst <= passed.packets <= burst + refilled
+    assert passed.packets + dropped.packets == threads * packets
 
 
 def test_the_limit_of_a_vip_is_over_all_its_clients(
