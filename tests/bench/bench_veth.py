@@ -38,7 +38,7 @@ VIA = {"waypost": "edge", **dict.fromkeys(PEERS, "proxy"), "no balancer": "real1
 BULK_FLOWS = 4
 DRAINS = 7
 DRAIN_WATCH_S = 0.4
-_H2LOAD = re.compile(r"finished in ([\d.]+)s, ([\d.]+) req/s")
+_H2LOAD = re.compile(r"finished in [\d.]+m?s, ([\d.]+) req/s")
 _H2LOAD_FAILED = re.compile(r"(\d+) failed")
 _AB = re.compile(r"Requests per second:\s+([\d.]+)")
 _AB_FAILED = re.compile(r"Failed requests:\s+(\d+)")
@@ -133,7 +133,7 @@ def run(world: VethWorld, load: Load, target: str, upload: Path, seconds: int) -
     if rate is None or failed is None or int(failed[1]):
         raise RuntimeError(f"{load.name} against {target}:\n{output}")
     return Sample(
-        rate=float(rate[rate.lastindex or 1]),
+        rate=float(rate[1]),
         packets=(world.received(VIA[target]) - packets) / took_s,
         cpu=(busy_cpu_s() - busy_s) / took_s,
     )
