@@ -101,7 +101,7 @@ def told(sample: Record, names: Names, since_boot_ns: int) -> pcapng.Packet:
         unix_ns=sample.integer("seen_ns") + since_boot_ns,
         octets=sample.octets("bytes")[: sample.integer("captured_bytes")],
         length=sample.integer("frame_bytes"),
-        outbound=verdict.startswith("FORWARDED_"),
+        outbound=not verdict.startswith(("PASSED_", "DROPPED_")),
         queue=sample.integer("queue"),
         comment=" ".join(words),
     )

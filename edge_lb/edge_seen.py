@@ -63,7 +63,7 @@ class EdgeSeen:
             seen = await asyncio.to_thread(trace, self._datapath, described, ifindex=ifindex)
         except BpfError as error:
             raise AdminRefusal(ExitCode.FAILED, str(error)) from None
-        names, forwarded = self._names(), seen.verdict.startswith("FORWARDED_")
+        names, leaves = self._names(), not seen.verdict.startswith(("PASSED_", "DROPPED_"))
         layers = decode(seen.frame)
         planned = self._agent.plan.reals if self._agent.plan is not None else ()
         real = next((real for real in planned if real.index == seen.real), None)
@@ -82,8 +82,8 @@ class EdgeSeen:
             real_address=str(real.address) if real is not None else "",
             real_state=real.state.name if real is not None else "",
             encap=real.encap if real is not None else "",
-            next_hop=layers[0].fields["destination"] if forwarded else "",
-            out_interface=interface_name(seen.out_ifindex) if forwarded else "",
+            next_hop=layers[0].fields["destination"] if leaves else "",
+            out_interface=interface_name(seen.out_ifindex or ifindex) if leaves else "",
             bytes=len(seen.frame),
             layers=tuple(views.LayerRow(name=one.name, fields=one.fields) for one in layers),
             program_tag=fd_fact(self._datapath.program.fd, "prog_tag"),

@@ -197,10 +197,15 @@ class RealAgent:
         text = f"config {self.fleet.config_hash}: {len(vips)} VIP addresses bound"
         return views.Done(message=text)
 
-    def samples(self) -> Iterator[Sample]:
+    def packets(self) -> Iterator[Sample]:
         """Packets by verdict, for the metrics."""
         for name, counter in self.unwrapper.verdicts().items():
             yield {"verdict": name}, counter.packets
+
+    def octets(self) -> Iterator[Sample]:
+        """Bytes by verdict, for the metrics."""
+        for name, counter in self.unwrapper.verdicts().items():
+            yield {"verdict": name}, counter.bytes
 
     def _attach(self, vips: Sequence[Address]) -> None:
         """The program and its maps, or none of it where edges deliver by MAC address."""
@@ -244,7 +249,10 @@ class RealAgent:
 async def _live(host: RealHost, agent: RealAgent) -> None:
     registry = Registry()
     registry.register(
-        "real_verdict_packets", "packets by how they left the program", "counter", agent.samples
+        "real_verdict_packets", "packets by how they left the program", "counter", agent.packets
+    )
+    registry.register(
+        "real_verdict_bytes", "bytes by how they left the program", "counter", agent.octets
     )
     admin = AdminServer(Path(host.host.admin_socket), agent.events, registry)
     admin.show("/status", agent.show_status)
