@@ -123,10 +123,13 @@ class SiteWorld:
         return child.wait(PATIENCE_S)
 
     def ask(self, admin: Path, route: str, shape: type[V]) -> V:
+        return msgspec.json.decode(self.text(admin, route), type=shape)
+
+    def text(self, admin: Path, route: str) -> str:
         connection = _UnixConnection(admin)
         try:
             connection.request("GET", route)
-            return msgspec.json.decode(connection.getresponse().read(), type=shape)
+            return connection.getresponse().read().decode()
         finally:
             connection.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -94,6 +95,34 @@ def test_a_packet_is_captured_with_its_verdict_vip_and_real(edge: EdgeHost) -> N
     verdict, vip, slot, real = packet.options[1].decode().split()
     assert (vip, real.partition("=")[2]) == ("vip=www", edge_real(edge, slot))
     assert verdict.startswith(("FORWARDED_", "DROPPED_"))
+
+
+def test_a_packet_of_a_vip_is_counted_wherever_it_is_looked_for(edge: EdgeHost) -> None:
+    world = edge.world
+    with NetNS(world.far) as far:
+        far.route("add", dst=f"{VIP}/32", gateway="192.0.2.2")
+
+    knock(world)
+    world.wait(lambda: samples(edge)['edge_vip_packets_total{vip="www"}'] > 0)
+    found = samples(edge)
+    shown = world.run(*waypost(edge, "vip", "show", "www", "--json"))
+
+    row = json.loads(shown.stdout)["vip"]
+    assert found['edge_vip_bytes_total{vip="www"}'] >= 54
+    assert row["packets"] >= found['edge_vip_packets_total{vip="www"}']
+    assert (row["flows_new"], row["flow_hits"]) == (0, 0)
+    exits = [name for name in found if name.startswith("edge_verdict_packets_total{")]
+    counted = [name for name in exits if found[name] > 0]
+    assert counted
+    assert all(found[name.replace("packets", "bytes")] > 0 for name in counted)
+    assert 'edge_vip_flow_hits_total{vip="www"}' in found
+
+
+def samples(edge: EdgeHost) -> dict[str, float]:
+    """The metrics as Prometheus reads them."""
+    lines = edge.world.text(edge.admin, "/metrics").splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
 
 
 def edge_real(edge: EdgeHost, slot: str) -> str:
