@@ -77,6 +77,7 @@ class EdgeAgent:
         self.memory_file = memory_file
         self.wills = Wills(memory.unwritten)
         self.judge = Judge({}, {})
+        self.prober = prober
         self.checker = Checker((), self._on_result, rng, prober.mark)
         self.load = LoadMeter(datapath)
         self.filter = FilterKeeper(datapath, settings.site, memory.filter_by_hand)

@@ -15,7 +15,6 @@ from edge_lb.edge_seen import EdgeSeen
 from edge_lb.edge_views import EdgeViews
 from edge_lb.filter_admin import serve_filter
 from edge_lb.plan import Changes, left_empty
-from edge_lb.prober import Prober
 from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.health import SERVING
@@ -38,7 +37,6 @@ def serve_edge(
     agent: EdgeAgent,
     follower: FleetFollower,
     datapath: Datapath,
-    way: Prober,
     events: EventLog,
     reload: Callable[[], None],
     read_fleet: Callable[[], Fleet],
@@ -62,7 +60,7 @@ def serve_edge(
     admin.change("/real/undrain", verbs.undrain)
     admin.change("/reload", verbs.reload)
     serve_filter(admin, registry, agent, events)
-    _register(registry, agent, datapath, way)
+    _register(registry, agent, datapath)
 
 
 class EdgeVerbs:
@@ -149,7 +147,7 @@ def _told(changes: Changes) -> str:
     )
 
 
-def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath, way: Prober) -> None:
+def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
     """Metrics, read at scrape time."""
 
     def verdicts(field: str) -> Callable[[], Iterator[Sample]]:
@@ -160,7 +158,7 @@ def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath, way: Pro
         return supply
 
     def probes() -> Iterator[Sample]:
-        for name, counter in way.verdicts().items():
+        for name, counter in agent.prober.verdicts().items():
             yield {"verdict": name}, counter.packets
 
     def vips(field: str) -> Callable[[], Iterator[Sample]]:

@@ -142,7 +142,6 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
         agent,
         follower,
         datapath,
-        way,
         events,
         reload,
         lambda: load_edge(path)[1],
@@ -150,7 +149,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
     )
     try:
         await live(
-            [admin, follower, agent.checker, agent, agent.publisher],
+            [admin, follower, way, agent.checker, agent, agent.publisher],
             reload=reload,
         )
     finally:

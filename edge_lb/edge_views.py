@@ -242,7 +242,12 @@ class EdgeViews:
 
 
 def _troubles(agent: EdgeAgent) -> tuple[str, ...]:
-    return agent.plan_trouble, agent.filter.trouble, agent.memory_file.trouble
+    return (
+        agent.plan_trouble,
+        agent.filter.trouble,
+        agent.prober.trouble,
+        agent.memory_file.trouble,
+    )
 
 
 def distribution_version() -> str:

@@ -8,6 +8,7 @@ would reach some real through another edge, and prove nothing. `forget` takes bo
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -23,12 +24,14 @@ from pyroute2 import IPRoute, NetlinkError
 from bpf import program
 from bpf.errors import BpfError, CallFailedError, KernelTooOldError, NotPermittedError
 from bpf.maps import Counter, Map
+from gslb.service import log
 
 INTERFACE = "waypost-probe"
 MTU = 1280  # what IPv6 must carry at least (RFC 8200): wrapped, it fits every path
 TABLE = 22352  # routing table, and the rule's priority below: 0x5750, "WP"
 PRIORITY = 5750
-PREFERRED, LAST = 1, 2  # metrics
+PREFERRED, ANY_SOURCE, REFUSE = 1, 2, 3  # metrics
+KEEP_S = 2.0  # how often rule and routes are made again, which others may have removed
 _ANYWHERE = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 _TUN = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
@@ -40,10 +43,15 @@ _IPV6 = Path("/proc/sys/net/ipv6")
 
 
 class Prober:
-    """The probes' way out of one edge. `open` before `mark`; `close` ends the interface."""
+    """The probes' way out of one edge; a Part. `open` before all else, `close` ends it.
+
+    `trouble` says in words why the rule and routes could not be kept, empty while they are.
+    """
 
     def __init__(self, interface: str) -> None:
+        self.trouble = ""
         self._edge_interface = interface
+        self._owner = self._seat_bits = 0
         self._tap = -1
         self._program: program.Program | None = None
 
@@ -58,10 +66,13 @@ class Prober:
             constants={"edge_ifindex": edge_index},
             shared={name: lb_maps[name] for name in ("reals", "settings")},
         )
+        marks = {name: number for number, name in self._program.btf.enum("probe_mark")}
+        self._owner, self._seat_bits = marks["PROBE_MARK_OWNER"], marks["PROBE_MARK_SEAT_BITS"]
         try:
             self._tap = _open_tap()
             with _translated(), IPRoute() as ip:
-                self._set_up(ip, edge_index)
+                self._attach(ip)
+            self.keep()
         except BaseException:
             self.close()
             raise
@@ -77,7 +88,7 @@ class Prober:
 
     def mark(self, seat: int) -> int:
         """The mark (SO_MARK) of a socket whose packets go to the real of that seat."""
-        return self._marks["PROBE_MARK_OWNER"] | seat
+        return self._owner | seat
 
     def verdicts(self) -> dict[str, Counter]:
         """Every verdict of probe.bpf.c by name, those at zero too; since this start."""
@@ -91,11 +102,38 @@ class Prober:
             raise RuntimeError("the prober is not open")
         return self._program
 
-    @property
-    def _marks(self) -> dict[str, int]:
-        return {name: number for number, name in self._loaded.btf.enum("probe_mark")}
+    async def run(self) -> None:
+        """Keep the rule and the routes, until cancelled; others may flush what is not theirs."""
+        while True:
+            await asyncio.sleep(KEEP_S)
+            try:
+                await asyncio.to_thread(self.keep)
+            except BpfError as error:
+                if not self.trouble:
+                    log.get().warning("probes.not_kept", reason=str(error))
+                self.trouble = str(error)
+            else:
+                self.trouble = ""
 
-    def _set_up(self, ip: IPRoute, edge_index: int) -> None:
+    def keep(self) -> None:
+        """Make the rule and the routes what they must be, whatever became of them.
+
+        The kernel drops the preferred route with the address that it names; then the kernel chooses
+        a source, until the address is back. Raises the errors of bpf.errors.
+        """
+        edge_index = program.interface_index(self._edge_interface)
+        with _translated(), IPRoute() as ip:
+            (index,) = ip.link_lookup(ifname=INTERFACE)
+            for family in _families():
+                where = {"family": family, "dst": _ANYWHERE[family], "table": TABLE}
+                ip.route("replace", type="unreachable", priority=REFUSE, **where)
+                self._add_rule(ip, family)
+                ip.route("replace", oif=index, priority=ANY_SOURCE, **where)
+                source = _own_address(ip, edge_index, family)
+                if source is not None:
+                    ip.route("replace", oif=index, prefsrc=source, priority=PREFERRED, **where)
+
+    def _attach(self, ip: IPRoute) -> None:
         (index,) = ip.link_lookup(ifname=INTERFACE)
         # One segment a packet, so that the wrapping need not be cut up again.
         ip.link("set", index=index, mtu=MTU, gso_max_segs=1)
@@ -114,13 +152,6 @@ class Prober:
             classid=1,
             direct_action=True,
         )
-        for family in _families():
-            where = {"family": family, "dst": _ANYWHERE[family], "table": TABLE}
-            ip.route("replace", type="unreachable", priority=LAST, **where)
-            self._add_rule(ip, family)
-            source = _own_address(ip, edge_index, family)
-            if source is not None:
-                ip.route("replace", oif=index, prefsrc=source, priority=PREFERRED, **where)
 
     def _add_rule(self, ip: IPRoute, family: socket.AddressFamily) -> None:
         try:
@@ -129,8 +160,8 @@ class Prober:
                 family=family,
                 priority=PRIORITY,
                 table=TABLE,
-                fwmark=self._marks["PROBE_MARK_OWNER"],
-                fwmask=_U32 & ~self._marks["PROBE_MARK_SEAT_BITS"],
+                fwmark=self._owner,
+                fwmask=_U32 & ~self._seat_bits,
             )
         except NetlinkError as error:
             if error.code != errno.EEXIST:  # an earlier start's

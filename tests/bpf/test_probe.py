@@ -12,7 +12,7 @@ from pyroute2 import IPRoute
 from bpf import packets
 from bpf.errors import CallFailedError
 from bpf.trial import Balancer, Service
-from bpf.workbench import GATEWAY, NEIGHBOURS, SAME_SIDE_REAL, TUNNEL_SOURCE
+from bpf.workbench import FAR_NETWORK, GATEWAY, NEIGHBOURS, SAME_SIDE_REAL, TUNNEL_SOURCE
 from edge_lb import prober
 from edge_lb.prober import INTERFACE, Prober
 
@@ -176,3 +176,37 @@ def test_a_real_is_found_where_it_moved(balancer: Balancer, way: Prober):
     balancer.write_real(Service(octet=1, real="10.60.0.77"), epoch=2)
 
     assert str(packets.read_wrapped(caught(way, 1)).outer.destination) == "10.60.0.77"
+
+
+def forwarded(way: Prober) -> int:
+    return way.verdicts()["FORWARDED_GUE"].packets
+
+
+def test_the_edges_address_may_go_and_come(way: Prober):
+    before = forwarded(way)
+    with IPRoute() as ip:
+        (index,) = ip.link_lookup(ifname="in0")
+        ip.addr("delete", index=index, address=TUNNEL_SOURCE, prefixlen=24)
+        ip.addr("add", index=index, address=TUNNEL_SOURCE, prefixlen=24)
+        ip.route("replace", dst=FAR_NETWORK, gateway=GATEWAY)
+        for address, (name, mac) in NEIGHBOURS.items():  # they went with the last address
+            if name == "in0":
+                ip.neigh("replace", dst=address, lladdr=mac, ifindex=index, state="permanent")
+
+    send(way, 1)
+    assert forwarded(way) == before + 1
+
+    way.keep()
+    inner = packets.read_ipv4(packets.read_wrapped(caught(way, 1)).inner)
+    assert str(inner.source) == TUNNEL_SOURCE
+
+
+def test_a_flushed_rule_is_made_again(way: Prober):
+    before = forwarded(way)
+    assert prober.forget()
+    assert not prober.forget()
+
+    way.keep()
+
+    send(way, 1)
+    assert forwarded(way) == before + 1
