@@ -4,6 +4,8 @@ Owns the error tree of the data plane. Anyone may catch; only this package raise
 its facts as attributes, and `mend` is the one line that tells an operator what to do.
 """
 
+from collections.abc import Sequence
+
 
 class BpfError(Exception):
     """Something about BPF failed. `reason` is one sentence; `mend` may be empty."""
@@ -72,3 +74,18 @@ class InterfaceBusyError(BpfError):
 
 class NativeXdpUnsupportedError(BpfError):
     """The interface's driver cannot run XDP programs."""
+
+
+class NothingPreviousError(BpfError):
+    """There is no program from before to roll back to."""
+
+
+class RehearsalFailedError(BpfError):
+    """A new program was tried on the live maps and failed; the one that runs was left running."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__(
+            f"the new program failed its rehearsal on the live maps: {'; '.join(faults)}",
+            mend="the old one keeps running; go back to the version before",
+        )
+        self.faults = tuple(faults)

@@ -25,6 +25,7 @@ from bpf.errors import (
     InterfaceMissingError,
     KernelTooOldError,
     NativeXdpUnsupportedError,
+    NothingPreviousError,
     NotPermittedError,
     ObjectMissingError,
 )
@@ -32,6 +33,10 @@ from bpf.layout import MapShape
 from bpf.maps import Map, check_layout, create_inner
 
 LINK_PIN = "link"
+PROGRAM_PIN = "program"  # what the link runs, unless a start ended half-way
+PREVIOUS_PIN = "previous"  # what it ran before: for a rollback
+SWAP_PIN = "swap"
+NOT_MAPS = (LINK_PIN, PROGRAM_PIN, PREVIOUS_PIN, SWAP_PIN)
 BPFFS = Path("/sys/fs/bpf")
 XDP_FLAGS_DRV_MODE = 1 << 2  # the driver's own hook, never the slow generic one
 BPFFS_MAGIC_LINE = " - bpf "
@@ -165,6 +170,7 @@ class Program:
             try:
                 if libbpf.link_ifindex(held) == ifindex:
                     libbpf.link_update(held, self.fd)
+                    self._pin_beside_previous(pin_dir)
                     return True
             finally:
                 os.close(held)
@@ -174,7 +180,21 @@ class Program:
             libbpf.pin(link, str(pin))
         finally:
             os.close(link)
+        self._pin_beside_previous(pin_dir)
         return False
+
+    def _pin_beside_previous(self, pin_dir: Path) -> None:
+        """Pins this program; the one before it stays pinned too, if it was another program."""
+        pin = pin_dir / PROGRAM_PIN
+        before = libbpf.pinned_fd(str(pin))
+        if before is not None:
+            same = tag(before) == tag(self.fd)
+            os.close(before)
+            if same:
+                pin.unlink()
+            else:
+                pin.rename(pin_dir / PREVIOUS_PIN)
+        libbpf.pin(self.fd, str(pin))
 
     def attach_for_process(self, interface: str) -> int:
         """Attaches without a pin; the attachment ends when the returned descriptor is closed."""
@@ -250,6 +270,48 @@ def unload(pin_dir: Path) -> bool:
         pin.unlink()
     pin_dir.rmdir()
     return True
+
+
+def held_interface(pin_dir: Path) -> int:
+    """The index of the interface that the pinned link holds; 0 without one."""
+    with _may_be_forbidden(pin_dir):
+        link = libbpf.pinned_fd(str(pin_dir / LINK_PIN))
+    if link is None:
+        return 0
+    try:
+        return libbpf.link_ifindex(link)
+    finally:
+        os.close(link)
+
+
+def rollback(pin_dir: Path) -> tuple[str, str]:
+    """Puts the previous program into the link, in place; the tags of what ran and of what runs.
+
+    A second rollback undoes the first. Raises NothingPreviousError.
+    """
+    with contextlib.ExitStack() as stack, _may_be_forbidden(pin_dir):
+        fds: list[int] = []
+        for name in (LINK_PIN, PROGRAM_PIN, PREVIOUS_PIN):
+            fd = libbpf.pinned_fd(str(pin_dir / name))
+            if fd is None:
+                raise NothingPreviousError(f"{pin_dir} holds no {name}: nothing to roll back to")
+            stack.callback(os.close, fd)
+            fds.append(fd)
+        link, current, previous = fds
+        libbpf.link_update(link, previous)
+        (pin_dir / PROGRAM_PIN).rename(pin_dir / SWAP_PIN)
+        (pin_dir / PREVIOUS_PIN).rename(pin_dir / PROGRAM_PIN)
+        (pin_dir / SWAP_PIN).rename(pin_dir / PREVIOUS_PIN)
+        return tag(current), tag(previous)
+
+
+def tag(program_fd: int) -> str:
+    """The kernel's hash of a program's instructions: tells two programs apart."""
+    for line in Path(f"/proc/self/fdinfo/{program_fd}").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == "prog_tag":
+            return value.strip()
+    return ""
 
 
 @contextlib.contextmanager

@@ -17,11 +17,13 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from bpf import libbpf, program
+from bpf.errors import RehearsalFailedError
 from bpf.layout import Record
 from bpf.maps import Counter, Map
 from edge_lb.flow import Address, Flow, address_octets, flow_octets, slot
 from edge_lb.held import UNSPECIFIED, Held, HeldVip, expected, held_real, held_vip, vip_key
 from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
+from edge_lb.rehearsal import borrowed, rehearse
 
 GUE_PORT = 6080  # IANA: gue
 UDP_FLOW_AGE_S = 30.0
@@ -86,11 +88,27 @@ class Datapath:
     def open(self) -> bool:
         """Loads and attaches; True when pins of an earlier start were taken over.
 
-        A running program is replaced in place: flows, rings, counters stay. Raises the errors of
-        bpf.errors.
+        A running program is replaced in place: flows, rings, counters stay. This one is rehearsed
+        on the live maps first; if it fails, the one that runs goes on, and RehearsalFailedError
+        says why. Raises the errors of bpf.errors.
         """
         self.open_private(self._pin_dir, queues=_receive_queues(self._interface))
-        return self.program.attach(self._interface, self._pin_dir)
+        try:
+            if program.held_interface(self._pin_dir) == program.interface_index(self._interface):
+                self._rehearse()
+            return self.program.attach(self._interface, self._pin_dir)
+        except BaseException:
+            self.close()
+            raise
+
+    def _rehearse(self) -> None:
+        live = self.program
+        own = [name for name, held in live.maps.items() if not borrowed(held.shape)]
+        with live.twin(own=own) as twin:
+            ifindex = program.interface_index(self._interface)
+            faults = rehearse(twin, ifindex, self.read_back(), self._ring_real)
+        if faults:
+            raise RehearsalFailedError(faults)
 
     def open_private(self, pin_dir: Path | None = None, *, queues: int = 1) -> None:
         """Loads without attaching; without `pin_dir` in private maps, for trials and tests."""
@@ -183,20 +201,22 @@ class Datapath:
     def locate(self, flow: Flow) -> FlowPlace:
         """Where a packet of this flow would go now. UnknownVipError when no VIP takes it."""
         vip_index = self._vip_index(flow)
-        place = slot(flow)
-        ring_real = 0
-        ring = self.program.maps["rings"].inner(vip_index)
-        if ring is not None:
-            with ring:
-                ring_real = ring.at(place).integer("")
         queue, remembered = self._recall(flow)
         return FlowPlace(
-            slot=place,
+            slot=slot(flow),
             vip_index=vip_index,
-            ring_real=ring_real,
+            ring_real=self._ring_real(vip_index, flow),
             remembered_real=remembered,
             queue=queue,
         )
+
+    def _ring_real(self, vip_index: int, flow: Flow) -> int:
+        """The real that a VIP's ring names for a flow; 0 for none."""
+        ring = self.program.maps["rings"].inner(vip_index)
+        if ring is None:
+            return 0
+        with ring:
+            return ring.at(slot(flow)).integer("")
 
     def _vip_index(self, flow: Flow) -> int:
         vips = self.program.maps["vips"]

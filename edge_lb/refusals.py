@@ -19,6 +19,7 @@ from bpf.errors import (
     NativeXdpUnsupportedError,
     NoBpffsError,
     NotPermittedError,
+    RehearsalFailedError,
     VerifierRefusedError,
 )
 from gslb.service.lifecycle import ExitCode, Refused
@@ -32,6 +33,7 @@ _CODES: tuple[tuple[type[BpfError], ExitCode], ...] = (
     (InterfaceMissingError, ExitCode.INTERFACE),
     (InterfaceBusyError, ExitCode.INTERFACE),
     (NativeXdpUnsupportedError, ExitCode.INTERFACE),
+    (RehearsalFailedError, ExitCode.REHEARSAL),
 )
 
 

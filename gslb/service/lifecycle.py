@@ -42,6 +42,7 @@ class ExitCode(IntEnum):
     NO_BPFFS = 12
     KERNEL = 13
     INTERFACE = 14
+    REHEARSAL = 15
     INTERRUPTED = 130
 
 

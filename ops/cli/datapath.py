@@ -103,6 +103,22 @@ def selftest() -> None:
         click.get_current_context().exit(ExitCode.FAILED)
 
 
+@datapath.command("rollback", params=[_pin_option("Where the pins are.", PIN_DIR)])
+@shared_options
+def rollback(*, pin_dir: Path) -> None:
+    """Put the program from before into the link again, with no packet lost."""
+    here = seat()
+    with _bpf_refusals():
+        from bpf import program
+
+        before, now = program.rollback(pin_dir)
+    message = f"program {now} runs again in place of {before}"
+    if here.json:
+        here.say_json(Done(message=message))
+    else:
+        here.say(f"{message}\n")
+
+
 @datapath.command("unload", params=[_pin_option("Where the pins are.", PIN_DIR)])
 @click.option("--force", is_flag=True, help="Even while an interface balances packets by it.")
 @shared_options
@@ -127,13 +143,14 @@ def unload(*, pin_dir: Path, force: bool) -> None:
 def read_pins(pin_dir: Path) -> DatapathView:
     """What is pinned, as far as the kernel tells it without the daemon."""
     from bpf import libbpf
+    from bpf.program import NOT_MAPS
 
     if not pin_dir.is_dir():
         text = f"nothing is pinned in {pin_dir}; name another by --pin-dir"
         raise Refused(ExitCode.FAILED, text)
     maps: list[DatapathMap] = []
     for pin in sorted(pin_dir.iterdir()):
-        if pin.name == LINK:
+        if pin.name in NOT_MAPS:
             continue
         descriptor = libbpf.pinned_fd(str(pin))
         if descriptor is None:

@@ -1,0 +1,105 @@
+"""A new program tried on the live maps, before any packet of a client meets it.
+
+Owns what is sent and what is right: for every VIP that the maps hold, flows from many ports, each
+twice, must go to the real that the held ring names, and must be remembered there. Called by
+`edge_lb.datapath` at a take-over. The program borrows the maps that lead to a real; its counters,
+its flow memory and its filter are its own, so nothing of it is seen.
+"""
+
+import socket
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+
+from bpf.layout import MapShape
+from bpf.packets import ACK, ethernet, ipv4, tcp, udp
+from bpf.program import Program
+from edge_lb.flow import Flow
+from edge_lb.held import IP_PROTOCOLS, Held, HeldVip
+from edge_lb.plan import RealForwarding
+
+CLIENT = IPv4Address("192.0.2.254")  # RFC 5737: nobody's
+PORTS = range(50000, 50008)
+ANY_PORT = 443  # asked for where a VIP serves every port
+TABLE_FLOWS = 4096
+TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
+# What the way to a real may say of any program: the real was chosen, the network is not ready.
+ON_THE_WAY = frozenset(
+    {
+        "DROPPED_REAL_UNSUPPORTED",
+        "DROPPED_TOO_BIG",
+        "DROPPED_NO_ROUTE",
+        "DROPPED_ROUTE_REFUSED",
+        "DROPPED_NO_NEIGHBOUR",
+        "DROPPED_FORWARDING_OFF",
+        "DROPPED_NOT_ON_LINK",
+    }
+)
+
+ARRAY, HASH, DEVICES, DEVICES_BY_HASH = 2, 1, 14, 25  # linux/bpf.h, enum bpf_map_type
+NOT_REHEARSED = ("filter_", "vip_limit", "vip_buckets", "capture")  # who may send is not asked
+
+
+def borrowed(shape: MapShape) -> bool:
+    """Whether a map says which real gets a packet; counters and memory do not."""
+    kind = shape.inner.type if shape.inner is not None else shape.type
+    decides = kind in (ARRAY, HASH, DEVICES, DEVICES_BY_HASH)
+    return decides and not shape.name.startswith(NOT_REHEARSED)
+
+
+def rehearse(
+    program: Program, ifindex: int, held: Held, ring_real: Callable[[int, Flow], int]
+) -> tuple[str, ...]:
+    """One line for each VIP that the program gets wrong. `ring_real` is the ring's word."""
+    with program.new_inner("flows", max_entries=TABLE_FLOWS) as table:
+        program.maps["flows"].set_inner(TEST_QUEUE, table)
+    live = {r.index for r in held.reals if r.address and r.state is not RealForwarding.DOWN}
+    faults: list[str] = []
+    for vip in held.vips:
+        for flow in _flows(vip):
+            wanted = ring_real(vip.index, flow)
+            fault = _try(program, ifindex, flow, wanted) if wanted in live else ""
+            if fault:
+                faults.append(f"{vip.address}:{vip.port}/{vip.protocol}: {fault}")
+                break
+    return tuple(faults)
+
+
+def _flows(vip: HeldVip) -> Iterator[Flow]:
+    if vip.address.version == 4:
+        for port in PORTS:
+            yield Flow(
+                client=CLIENT,
+                client_port=port,
+                vip=vip.address,
+                vip_port=vip.port or ANY_PORT,
+                protocol=IP_PROTOCOLS[vip.protocol],
+            )
+
+
+def _try(program: Program, ifindex: int, flow: Flow, wanted: int) -> str:
+    """The first thing that is wrong with this flow's first two packets; empty if none is."""
+    for verdicts in ({"FORWARDED_NEW"}, {"FORWARDED_REMEMBERED"}):
+        counters = program.maps["real_counters"]
+        sent, counted = counters.total(wanted).packets, _counted(program)
+        program.test_run(_frame(flow), ifindex=ifindex)
+        (verdict,) = (name for name, count in _counted(program).items() if count != counted[name])
+        if verdict in ON_THE_WAY:
+            continue
+        if verdict not in verdicts:
+            return f"{verdict}, wanted {', '.join(verdicts)}"
+        if counters.total(wanted).packets == sent:
+            return f"{verdict} to another real than the ring's, {wanted}"
+    return ""
+
+
+def _counted(program: Program) -> dict[str, int]:
+    verdicts = program.maps["verdicts"]
+    return {name: verdicts.total(i).packets for i, name in enumerate(program.verdict_names())}
+
+
+def _frame(flow: Flow) -> bytes:
+    if flow.protocol == socket.IPPROTO_TCP:
+        segment = tcp(flow.client_port, flow.vip_port, ACK)
+    else:
+        segment = udp(flow.client_port, flow.vip_port, b"rehearsal")
+    return ethernet(ipv4(str(flow.client), str(flow.vip), flow.protocol, segment))
