@@ -115,7 +115,8 @@ def test_a_rehearsal_leaves_no_trace(running: Datapath, pin_dir: Path):
 
     assert successor.open() is True
 
-    assert all(counter.packets == 0 for counter in successor.verdicts().values())
+    counted = {name for name, counter in successor.verdicts().items() if counter.packets}
+    assert counted <= {"PASSED_IPV6"}, "what the kernel itself sends on a new link"
     assert all(counter.packets == 0 for counter in successor.real_counters([1, 2]).values())
     table = successor.program.maps["flows"].inner(0)
     assert table is not None
