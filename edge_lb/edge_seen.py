@@ -19,7 +19,7 @@ from edge_lb.datapath import Datapath
 from edge_lb.edge_views import distribution_version, fd_fact
 from edge_lb.flow import Flow
 from edge_lb.layers import decode
-from edge_lb.trace import FRAME_MAX_BYTES, Described, header_bytes, trace
+from edge_lb.trace import FRAME_MAX_BYTES, Described, Traced, header_bytes, trace
 from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.config_rules import parse_address
@@ -74,6 +74,7 @@ class EdgeSeen:
             interface=self._interface,
             verdict=seen.verdict,
             action=seen.action,
+            filter=self._judged_by(described, seen),
             vip=names.vips.get(seen.vip, ""),
             remembered_real=names.reals.get(seen.remembered_real, ""),
             slot=seen.slot,
@@ -88,6 +89,14 @@ class EdgeSeen:
             layers=tuple(views.LayerRow(name=one.name, fields=one.fields) for one in layers),
             program_tag=fd_fact(self._datapath.program.fd, "prog_tag"),
         )
+
+    def _judged_by(self, described: Described, seen: Traced) -> tuple[str, ...]:
+        """The filter's rules, which are asked only of what is for a VIP's address."""
+        if seen.verdict.startswith("PASSED_"):
+            return ()
+        vip = seen.vip if seen.vip != ANY_VIP else None
+        rules = self._agent.filter.deciding(described.flow.client, vip)
+        return tuple(f"{rule.name}: {rule.action} {rule.prefix}" for rule in rules)
 
     def _wish(self, params: Mapping[str, str]) -> Wish:
         verdict, vip = params.get("verdict", ""), params.get("vip", "")

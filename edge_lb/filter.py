@@ -13,7 +13,16 @@ from dataclasses import dataclass
 import msgspec
 
 from gslb.fleet.config_rules import parse_network
-from gslb.fleet.model import FilterAction, FilterRule, Fleet, Network, Rate, SiteName, VipName
+from gslb.fleet.model import (
+    Address,
+    FilterAction,
+    FilterRule,
+    Fleet,
+    Network,
+    Rate,
+    SiteName,
+    VipName,
+)
 
 ALL_VIPS = 0
 """The scope of a rule for all VIPs; a VIP's own is its index + 1."""
@@ -92,6 +101,19 @@ class FilterPlan:
     def scoped_vips(self) -> frozenset[int]:
         """Indexes of the VIPs that some rule names."""
         return frozenset(key.scope - 1 for key in self.entries if key.scope != ALL_VIPS)
+
+
+def deciding(plan: FilterPlan, client: Address, vip_index: int | None) -> tuple[FilterRule, ...]:
+    """The rules that judge a client: of those for all VIPs, then of the VIP's own."""
+    rules = {number: rule for rule, number in plan.indexes.items()}
+    scopes = (ALL_VIPS,) if vip_index is None else (ALL_VIPS, vip_index + 1)
+    found: list[FilterRule] = []
+    for scope in scopes:
+        covering = [key for key in plan.entries if key.scope == scope and client in key.prefix]
+        if covering:
+            longest = max(covering, key=lambda key: key.prefix.prefixlen)
+            found.append(rules[plan.entries[longest].index])
+    return tuple(found)
 
 
 def plan_filter(

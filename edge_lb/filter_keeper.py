@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 from bpf.errors import BpfError
 from edge_lb.datapath import Datapath
-from edge_lb.filter import FilterPlan, HandRule, plan_filter, too_many
+from edge_lb.filter import FilterPlan, HandRule, deciding, plan_filter, too_many
 from edge_lb.filter_maps import FilterMaps
 from edge_lb.seats import Seats
-from gslb.fleet.model import FilterRule, Fleet, Network, SiteName
+from gslb.fleet.model import Address, FilterRule, Fleet, Network, SiteName
 
 
 class FilterKeeper:
@@ -41,6 +41,10 @@ class FilterKeeper:
     def number(self, rule: FilterRule) -> int | None:
         """The number of a rule's counters; None while another rule is in force for its prefix."""
         return self._plan.indexes.get(rule) if self._plan is not None else None
+
+    def deciding(self, client: Address, vip_index: int | None) -> tuple[FilterRule, ...]:
+        """The rules that judge a client's packets, in their order."""
+        return deciding(self._plan, client, vip_index) if self._plan is not None else ()
 
     def add(self, rule: HandRule) -> None:
         """Take a rule by hand in; it replaces the one of the same prefix. `apply` makes it so."""

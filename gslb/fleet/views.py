@@ -219,6 +219,7 @@ class Trace(View, frozen=True):
     interface: str  # that it came in by
     verdict: str
     action: str  # what the kernel does with it, in words
+    filter: tuple[str, ...]  # the rules that judge the client
     vip: str
     remembered_real: str
     slot: int  # -1: the ring was not asked

@@ -45,6 +45,7 @@ def draw_trace(view: Trace) -> str:
     real = f"{view.real} ({view.real_address}, {view.real_state}, {view.encap})"
     rows = [
         ("packet", f"{view.client} to {view.destination}/{view.protocol}, by {view.interface}"),
+        ("filter", "; ".join(view.filter) or none),
         ("VIP", view.vip or none),
         ("remembered", view.remembered_real or none),
         ("slot", f"{view.slot}: {view.ring_real or 'empty'}" if view.slot >= 0 else none),

@@ -20,6 +20,7 @@ from edge_lb.filter import (
     HandRule,
     Pace,
     capacity_faults,
+    deciding,
     pace,
     plan_filter,
     steps,
@@ -143,6 +144,21 @@ def test_more_rules_than_the_maps_hold_are_a_fault():
     assert list(capacity_faults(fleet())) == []
 
 
+def test_rules_that_judge_a_client_are_told_in_their_order():
+    wide, part = rule("10.0.0.0/8"), rule("10.1.0.0/16", ALLOW)
+    own = rule("0.0.0.0/0", LIMIT, rate=Rate(packets_per_s=5, burst=1), vips=(WWW,))
+    made = planned(wide, part, own)
+
+    def judges(client: str, vip_index: int | None) -> tuple[FilterRule, ...]:
+        return deciding(made, ip_address(client), vip_index)
+
+    assert judges("10.1.2.3", SEATS["www"]) == (part, own)
+    assert judges("10.2.0.1", SEATS["tls"]) == (wide,)
+    assert judges("10.2.0.1", None) == (wide,)
+    assert judges("11.0.0.1", SEATS["tls"]) == ()
+    assert judges("2001:db8::1", SEATS["www"]) == ()
+
+
 PREFIXES = ("0.0.0.0/0", "0.0.0.0/1", "0.0.0.0/2", "64.0.0.0/2", "0.0.0.0/3", "32.0.0.0/3")
 CLIENTS = tuple(ip_address(f"{first}.0.0.1") for first in range(0, 256, 16))
 CONTENTS = st.dictionaries(st.sampled_from(PREFIXES), st.integers(0, 3))
@@ -155,7 +171,7 @@ def entries(content: dict[str, int]) -> dict[EntryKey, Entry]:
     }
 
 
-def deciding(held: Entries, client: Address) -> Entry | None:
+def longest(held: Entries, client: Address) -> Entry | None:
     covering = [key for key in held if client in key.prefix]
     return held[max(covering, key=lambda key: key.prefix.prefixlen)] if covering else None
 
@@ -173,6 +189,6 @@ def test_every_client_meets_its_old_rule_or_its_new_one(
         else:
             del now[step.key]
         for client in CLIENTS:
-            allowed = (deciding(old, client), deciding(new, client))
-            assert deciding(now, client) in allowed
+            allowed = (longest(old, client), longest(new, client))
+            assert longest(now, client) in allowed
     assert now == new
