@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -137,7 +137,7 @@ class Prober:
         (index,) = ip.link_lookup(ifname=INTERFACE)
         # One segment a packet, so that the wrapping need not be cut up again.
         ip.link("set", index=index, mtu=MTU, gso_max_segs=1)
-        if _IPV6.is_dir():  # no address, so that nothing but probes comes this way
+        with suppress(OSError):  # no address of its own, or the kernel's own packets come this way
             (_IPV6 / "conf" / INTERFACE / "addr_gen_mode").write_text("1")
         ip.link("set", index=index, flags=_UP_WITHOUT_ARP, change=_UP_WITHOUT_ARP)
         ip.tc("add", "clsact", index)

@@ -28,7 +28,7 @@ PATIENCE_S = 20.0
 """A bound on every wait, so that a fault ends a test; no test waits for it to pass."""
 
 _SERVER = """
-import http.server, socketserver, sys
+import http.server, socketserver, ssl, sys
 class Server(http.server.ThreadingHTTPServer):
     server_bind = socketserver.TCPServer.server_bind  # without a look-up of its own name
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -38,7 +38,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *args):
         pass
-Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
+server = Server((sys.argv[1], int(sys.argv[2])), Handler)
+if len(sys.argv) > 3:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[3])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
 """
 
 
@@ -112,10 +117,11 @@ class SiteWorld:
         )
 
     def serve(
-        self, address: str, port: int = 8080, *, namespace: str = ""
+        self, address: str, port: int = 8080, *, namespace: str = "", certificate: str = ""
     ) -> subprocess.Popen[bytes]:
-        """An HTTP server that answers 200 to everything."""
-        return self.start("-c", _SERVER, address, str(port), namespace=namespace)
+        """An HTTP server that answers 200 to everything; HTTPS with a certificate's file."""
+        options = (certificate,) if certificate else ()
+        return self.start("-c", _SERVER, address, str(port), *options, namespace=namespace)
 
     def end(self, child: subprocess.Popen[bytes], how: signal.Signals) -> int:
         if child.poll() is None:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+import trustme
 from pyroute2 import NetNS, netns
 from site_world import SiteWorld
 
@@ -27,7 +28,7 @@ print(urllib.request.urlopen(f"http://{sys.argv[1]}:8080/", timeout=5).status)
 """
 
 
-def fleet_text(*, kind: str = "http", vip: str = VIP) -> str:
+def fleet_text(*, kind: str = "http", vip: str = VIP, path: str = "/") -> str:
     """Two reals behind a router, and one VIP of both."""
     reals = "".join(f'[real.{name}]\nsite = "fra"\naddress = "{address(name)}"\n' for name in REALS)
     return (
@@ -35,7 +36,8 @@ def fleet_text(*, kind: str = "http", vip: str = VIP) -> str:
         '[site.fra]\nlocation = { country = "DE", lat = 50.0, lon = 8.0 }\nedges = ["edge1"]\n'
         f'{reals}[vip.www]\nsite = "fra"\naddress = "{vip}"\nport = 8080\n'
         'reals = ["web1", "web2"]\n'
-        f'check = {{ kind = "{kind}", interval_s = 0.3, timeout_s = 0.3, rise = 1, fall = 2 }}\n'
+        f'check = {{ kind = "{kind}", path = "{path}", interval_s = 0.3, timeout_s = 0.3, '
+        "rise = 1, fall = 2 }\n"
     )
 
 
@@ -97,8 +99,9 @@ class ProbeSite:
         self.world.wait(lambda: self.world.ask(admin, "/status", Status).well)
         return daemon
 
-    def serve(self, name: str) -> subprocess.Popen[bytes]:
-        return self.world.serve("0.0.0.0", namespace=self.namespaces[name])
+    def serve(self, name: str, certificate: str = "") -> subprocess.Popen[bytes]:
+        where = self.namespaces[name]
+        return self.world.serve("0.0.0.0", namespace=where, certificate=certificate)
 
     def rows(self) -> dict[str, tuple[str, str]]:
         rows = self.world.ask(self.admin, "/reals", RealList).reals
@@ -148,6 +151,23 @@ def test_a_check_passes_where_tunnel_vip_and_listener_are_well(site: ProbeSite):
 
     for name in REALS:
         site.becomes(name, "UP", "status 200")
+
+
+def test_https_and_requests_of_many_packets_go_through(site: ProbeSite):
+    certificate = site.world.folder / "web.pem"
+    trustme.CA().issue_cert("www.example.com").private_key_and_cert_chain_pem.write_to_path(
+        str(certificate)
+    )
+    site.world.write("fleet.toml", fleet_text(kind="https", path="/" + "long" * 2000))
+    site.start_real("web1")
+    site.serve("web1", str(certificate))
+    site.start_real("web2")
+    site.serve("web2")
+    site.start_edge()
+
+    site.becomes("web1", "UP", "status 200")
+    site.world.wait(lambda: site.rows()["web2"][0] == "DOWN")
+    assert site.rows()["web2"][1].startswith("TLS handshake failed")
 
 
 def test_two_reals_of_one_vip_are_told_apart_by_their_listeners(site: ProbeSite):
