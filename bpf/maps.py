@@ -140,6 +140,13 @@ class Map:
             for field in layout.fields
         }
 
+    def put_sums(self, index: int, values: "Mapping[str, int]") -> None:
+        """Sets a per-CPU array's value: on the first CPU as given, on the others zero."""
+        stride = _stride(self.shape.value)
+        first = self.shape.value.pack(**values)
+        raw = first.ljust(stride * libbpf.possible_cpus(), b"\0")
+        libbpf.map_update(self.fd, self.shape.key.scalar(index), raw)
+
     def total(self, index: int) -> Counter:
         """A counter of a per-CPU array, summed over CPUs."""
         sums = self.sums(index)

@@ -18,6 +18,7 @@ from typing import Self
 
 from bpf import libbpf
 from bpf.btf import Btf
+from bpf.carry import carry_sums, must_be_renewed
 from bpf.compile import object_path
 from bpf.errors import (
     CallFailedError,
@@ -29,7 +30,6 @@ from bpf.errors import (
     NotPermittedError,
     ObjectMissingError,
 )
-from bpf.layout import MapShape
 from bpf.maps import Map, check_layout, create_inner
 
 LINK_PIN = "link"
@@ -60,12 +60,14 @@ class Program:
         name: str,
         maps: dict[str, Map],
         origin: "_Origin",
+        renewed: tuple[str, ...],
     ) -> None:
         self._opened = opened
         self._origin = origin
         self.btf = btf
         self.name = name
         self.maps = maps
+        self.renewed = renewed  # counters whose pinned maps were made by a version that differs
         self.fd = opened.program_fd(name)
 
     @classmethod
@@ -112,8 +114,7 @@ class Program:
             btf = Btf(opened.btf())
             shapes = btf.maps()
             _set_constants(opened, btf, origin.constants)
-            if pin_dir is not None:
-                _reuse_pinned(opened, shapes, pin_dir)
+            renewed = _reuse_pinned(opened, btf, pin_dir) if pin_dir is not None else ()
             for map_name, other in shared.items():
                 check_layout(other.fd, shapes[map_name])
                 opened.reuse_map(map_name, other.fd)
@@ -121,7 +122,7 @@ class Program:
             maps = {map_name: Map(opened.map_fd(map_name), shapes[map_name]) for map_name in shapes}
             if pin_dir is not None:
                 _pin_missing(maps, pin_dir)
-            return cls(opened, btf, name, maps, origin)
+            return cls(opened, btf, name, maps, origin, renewed)
         except BaseException:
             opened.close()
             raise
@@ -164,13 +165,29 @@ class Program:
         link of an interface that has gone is removed first.
         """
         ifindex = interface_index(interface)
-        pin = pin_dir / LINK_PIN
+        self._carry(pin_dir)
+        was_there = self._attach(interface, ifindex, pin_dir / LINK_PIN)
+        for name in self.renewed:
+            (pin_dir / name).unlink()
+            libbpf.pin(self.maps[name].fd, str(pin_dir / name))
+        self._pin_beside_previous(pin_dir)
+        return was_there
+
+    def _carry(self, pin_dir: Path) -> None:
+        for name in self.renewed:
+            old = libbpf.pinned_fd(str(pin_dir / name))
+            if old is not None:
+                try:
+                    carry_sums(old, self.maps[name], self.btf)
+                finally:
+                    os.close(old)
+
+    def _attach(self, interface: str, ifindex: int, pin: Path) -> bool:
         held = libbpf.pinned_fd(str(pin))
         if held is not None:
             try:
                 if libbpf.link_ifindex(held) == ifindex:
                     libbpf.link_update(held, self.fd)
-                    self._pin_beside_previous(pin_dir)
                     return True
             finally:
                 os.close(held)
@@ -180,7 +197,6 @@ class Program:
             libbpf.pin(link, str(pin))
         finally:
             os.close(link)
-        self._pin_beside_previous(pin_dir)
         return False
 
     def _pin_beside_previous(self, pin_dir: Path) -> None:
@@ -342,17 +358,21 @@ def _set_constants(
     opened.set_constants(bytes(data))
 
 
-def _reuse_pinned(opened: libbpf.OpenObject, shapes: Mapping[str, MapShape], pin_dir: Path) -> None:
-    """Takes over pinned maps of the same layout."""
-    for name, shape in shapes.items():
+def _reuse_pinned(opened: libbpf.OpenObject, btf: Btf, pin_dir: Path) -> tuple[str, ...]:
+    """Takes over pinned maps of the same layout; the names of counters that must be new ones."""
+    renewed: list[str] = []
+    for name, shape in btf.maps().items():
         fd = libbpf.pinned_fd(str(pin_dir / name))
         if fd is None:
             continue
         try:
-            check_layout(fd, shape)
-            opened.reuse_map(name, fd)
+            if must_be_renewed(fd, shape, btf):
+                renewed.append(name)
+            else:
+                opened.reuse_map(name, fd)
         finally:
             os.close(fd)
+    return tuple(renewed)
 
 
 def _pin_missing(maps: Mapping[str, Map], pin_dir: Path) -> None:

@@ -86,6 +86,8 @@ def run_edge(path: Path) -> int:
         way = Prober(host.edge.interface)
         with translated():
             datapath.open()
+        for name in datapath.program.renewed:
+            log.get().info("datapath.renewed", map=name, carried="sums, by name")
         try:
             with translated():
                 way.open(datapath.program.maps)

@@ -27,21 +27,22 @@ pytestmark = pytest.mark.bpf
 
 AT_ONCE = 32  # packets in flight: fewer than a veth's queue holds
 SWAPS = 6
-Variant = Callable[[str, str], Path]
+Variant = Callable[..., Path]
 
 
 @pytest.fixture
 def variant(tmp_path: Path) -> Variant:
-    """Compiles lb.bpf.c with one line of the sources changed."""
+    """Compiles lb.bpf.c with texts of the sources changed: what was, what it becomes, and so on."""
 
-    def make(was: str, becomes: str) -> Path:
+    def make(*texts: str) -> Path:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         for path in SOURCES.glob("*.[ch]"):
             shutil.copy(path, folder)
-        changed = [p for p in folder.iterdir() if was in p.read_text()]
-        assert len(changed) == 1, f"`{was}` is in {len(changed)} files"
-        changed[0].write_text(changed[0].read_text().replace(was, becomes, 1))
+        for was, becomes in zip(texts[::2], texts[1::2], strict=True):
+            changed = [p for p in folder.iterdir() if was in p.read_text()]
+            assert len(changed) == 1, f"`{was}` is in {len(changed)} files"
+            changed[0].write_text(changed[0].read_text().replace(was, becomes, 1))
         compile_source(folder / "lb.bpf.c", folder / "lb.bpf.o", FLAGS)
         return folder / "lb.bpf.o"
 
@@ -189,6 +190,75 @@ def test_no_packet_is_lost_while_programs_are_swapped_and_rolled_back(
     assert set(received) == {1, 2}
     assert len(set(swapped)) == 2
     assert sum(c.packets for n, c in counted.items() if n.startswith("FORWARDED")) == sent
+
+
+NEW_VERDICT = (
+    "\tVERDICT_DROPPED_ICMP,",
+    "\tVERDICT_PASSED_BY_A_NEW_RULE,\n\tVERDICT_DROPPED_ICMP,",
+)
+SWAPPED_VERDICTS = (
+    *("\tVERDICT_DROPPED_NO_SERVICE,", "\tSWAPPED,"),
+    *("\tVERDICT_DROPPED_TTL,", "\tVERDICT_DROPPED_NO_SERVICE,"),
+    *("\tSWAPPED,", "\tVERDICT_DROPPED_TTL,"),
+)
+
+
+def test_an_upgrade_with_a_new_verdict_keeps_every_count_under_its_name(
+    running: Datapath, pin_dir: Path, variant: Variant
+):
+    running.open()
+    frame = ethernet(ipv4("198.51.100.7", str(VIP), TCP, tcp(40000, 81)))
+    for _ in range(3):
+        running.program.test_run(frame, ifindex=programs.interface_index("in0"))
+    before = {name: counter for name, counter in running.verdicts().items() if counter.packets}
+    running.close()
+
+    successor = other(pin_dir, variant(*NEW_VERDICT))
+    successor.open()
+    after = {name: counter for name, counter in successor.verdicts().items() if counter.packets}
+    renewed = successor.program.renewed
+    successor.program.test_run(frame, ifindex=programs.interface_index("in0"))
+    successor.close()
+    again = other(pin_dir, variant(*NEW_VERDICT))
+    again.open()
+
+    assert before["DROPPED_NO_SERVICE"].packets == 3
+    assert (renewed, again.program.renewed) == (("verdicts",), ())
+    assert after.items() >= {n: c for n, c in before.items() if n != "PASSED_IPV6"}.items()
+    assert again.verdicts()["DROPPED_NO_SERVICE"].packets == 4
+    again.close()
+
+    running.open()
+    assert running.verdicts()["DROPPED_NO_SERVICE"].packets == 4
+    running.close()
+
+
+def test_verdicts_that_changed_places_are_not_mistaken_for_each_other(
+    running: Datapath, pin_dir: Path, variant: Variant
+):
+    running.open()
+    frame = ethernet(ipv4("198.51.100.7", str(VIP), TCP, tcp(40000, 81)))
+    running.program.test_run(frame, ifindex=programs.interface_index("in0"))
+    running.close()
+
+    successor = other(pin_dir, variant(*SWAPPED_VERDICTS))
+    successor.open()
+
+    assert successor.program.renewed == ("verdicts",)
+    assert successor.verdicts()["DROPPED_NO_SERVICE"].packets == 1
+    assert successor.verdicts()["DROPPED_TTL"].packets == 0
+    successor.close()
+
+
+def test_a_map_that_is_no_counter_is_refused_by_name_and_the_old_program_runs_on(
+    running: Datapath, pin_dir: Path, variant: Variant
+):
+    before = attached_tag(pin_dir)
+
+    with pytest.raises(errors.LayoutMismatchError, match="pinned map reals"):
+        other(pin_dir, variant("#define MAX_REALS ", "#define MAX_REALS 1 + ")).open()
+
+    assert attached_tag(pin_dir) == before
 
 
 def test_rollback_is_undone_by_another(running: Datapath, pin_dir: Path, variant: Variant):
