@@ -20,7 +20,7 @@ from gslb.service import clock, log
 
 TICK_S = 0.25  # how late the end of a lease may be noticed
 RETRY_S = 0.5  # between attempts to reach a lost store
-SAVE_S = 5.0  # at most this often is the copy on disk renewed
+SAVE_S = 5.0  # how often beats alone renew the copy on disk; a change does at once
 
 
 class FleetFollower:
@@ -41,7 +41,6 @@ class FleetFollower:
         self._on_snapshot = on_snapshot
         self._now_s = now_s
         self._holdings = self._warm_start()
-        self._saved: bytes = b""
         self._saved_s = 0.0
         self.snapshot = resolve(fleet, self._holdings, self._now_s())
         self.store_trouble = "not read yet"
@@ -60,8 +59,10 @@ class FleetFollower:
             self.store_trouble = ""
         self.malformed = contents.malformed
         self._holdings = self._holdings.merge(contents.reports, contents.overrides, now_s)
+        before = self.snapshot
         self.judge()
-        self._save(contents)
+        if not self.snapshot.same_answers(before) or now_s - self._saved_s >= SAVE_S:
+            self._save(contents)
 
     async def run(self) -> None:
         """Watch for ever; never raises for a lost store."""
@@ -111,15 +112,14 @@ class FleetFollower:
 
     def _save(self, contents: Contents) -> None:
         """Keep what is held for a warm start; a full disk is logged and survived."""
-        now_s = self._now_s()
-        if self._state_path is None or now_s - self._saved_s < SAVE_S:
+        if self._state_path is None:
             return
         held = Contents(
             reports=tuple(item.report for item in self._holdings.reports.values()),
             overrides=tuple(self._holdings.overrides.values()),
             malformed=contents.malformed,
         )
-        self._saved_s = now_s
+        self._saved_s = self._now_s()
         draft = self._state_path.with_suffix(".draft")
         try:
             draft.write_bytes(msgspec.json.encode(held))

@@ -153,6 +153,15 @@ async def test_a_restart_without_a_store_starts_from_the_copy_on_disk(tmp_path: 
     assert not again.follower.snapshot.store_ok
 
 
+async def test_a_change_is_kept_on_disk_at_once(tmp_path: Path) -> None:
+    async with following(tmp_path) as stand:
+        for generation, state in enumerate((RealState.UP, RealState.DOWN, RealState.UP), 1):
+            await stand.writer.publish(report(state, generation))
+            await stand.hear(VipState.UP if state is RealState.UP else VipState.DOWN)
+
+            assert Stand(tmp_path).state() is stand.state()
+
+
 async def test_a_damaged_copy_on_disk_is_survived(tmp_path: Path) -> None:
     (tmp_path / "fleet.json").write_bytes(b"\x00{")
 
