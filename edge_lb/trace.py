@@ -9,6 +9,7 @@ are live as well: a packet that passes one takes its token. Blocks for the time 
 
 from __future__ import annotations
 
+import struct
 import time
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ OWN_MAPS = frozenset({"flows", "capture", "captured"})
 TABLE_FLOWS = 1024
 TEST_QUEUE = 0  # the receive queue of a test run
 ACTIONS = ("aborted", "dropped", "passed to the stack", "sent back out", "redirected")
+HOPS = 64
 FRAME_MAX_BYTES = 3500  # a test run's packet lives in one page with its headroom
 
 
@@ -68,8 +70,12 @@ def build(described: Described) -> bytes:
         transport = packets.tcp(*ports, packets.SYN if described.syn else packets.ACK, payload)
     else:
         transport = packets.udp(*ports, payload)
-    packet = packets.ipv4(str(flow.client), str(flow.vip), flow.protocol, transport)
-    return packets.ethernet(packet)
+    if flow.vip.version == 4:
+        packet = packets.ipv4(str(flow.client), str(flow.vip), flow.protocol, transport)
+        return packets.ethernet(packet)
+    head = struct.pack("!IHBB", 6 << 28, len(transport), flow.protocol, HOPS)
+    packet = head + flow.client.packed + flow.vip.packed + transport
+    return packets.ethernet(packet, packets.ETHERTYPE_IPV6)
 
 
 def trace(datapath: Datapath, described: Described, *, ifindex: int) -> Traced:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 
 import pytest
 
@@ -21,7 +21,9 @@ from bpf.packets import (
     tcp,
     udp,
 )
+from edge_lb.flow import Flow
 from edge_lb.layers import decode
+from edge_lb.trace import Described, build
 
 INNER = ipv4("203.0.113.7", "198.51.100.1", TCP, tcp(40000, 80, SYN), tos=0xB8)
 
@@ -88,3 +90,28 @@ def test_every_cut_is_told_and_none_is_a_fault() -> None:
 
     assert all(layer.fields for layer in told)
     assert told[20].fields == {"cut off": "6 bytes"}
+
+
+@pytest.mark.parametrize(
+    ("client", "vip", "layers"),
+    [
+        ("203.0.113.7", "198.51.100.1", "ethernet ipv4 tcp"),
+        ("2001:db8::7", "2001:db8::1", "ethernet ipv6 tcp"),
+    ],
+)
+def test_a_described_packet_is_built_as_it_is_described(client: str, vip: str, layers: str) -> None:
+    flow = Flow(
+        client=ip_address(client),
+        client_port=40000,
+        vip=ip_address(vip),
+        vip_port=80,
+        protocol=TCP,
+    )
+
+    frame = build(Described(flow=flow, syn=True, size=100))
+
+    told = decode(frame)
+    assert " ".join(layer.name for layer in told) == layers
+    assert (told[1].fields["source"], told[1].fields["destination"]) == (client, vip)
+    assert told[2].fields == {"source port": "40000", "destination port": "80", "flags": "syn"}
+    assert len(frame) == 14 + 100
