@@ -20,7 +20,7 @@ from gslb.fleet.config import nearest
 from gslb.fleet.config_rules import parse_address
 from gslb.fleet.health import SERVING, VipState
 from gslb.fleet.host import EdgeHost, split_listen
-from gslb.fleet.model import Vip, VipName
+from gslb.fleet.model import RealName, Vip, VipName
 from gslb.service import clock
 from gslb.service.admin import AdminRefusal
 from gslb.service.follow import FleetFollower
@@ -88,7 +88,7 @@ class EdgeViews:
         rows: list[views.RealRow] = []
         for vip in agent.content().vips:
             for health in vip.reals:
-                real = next(r for r in agent.fleet.reals.values() if r.name == health.name)
+                real = agent.fleet.reals[RealName(health.name)]
                 seat = agent.seats.reals[seat_name(vip.name, health.name)]
                 rows.append(
                     views.RealRow(

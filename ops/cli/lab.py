@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 import click
+import msgspec
 
 from gslb.service.lifecycle import ExitCode
 from ops.lab import demo, demo_dns, demo_failures, demo_packets, paths, processes
@@ -58,8 +59,6 @@ def status(*, as_json: bool) -> None:
     ]
     trouble += [f"{name}: not running" for _, name, _, alive in rows if not alive]
     if as_json:
-        import msgspec
-
         view = {
             "schema": "waypost/lab/1",
             "store": "redis" if running.ledger.redis else "sqlite",
