@@ -1,6 +1,6 @@
 /*
- * Internet checksums (RFC 1071), and the change of one by a TTL step (RFC 1624). IPv4 headers only:
- * nothing here touches the transport, whose checksum covers no field that we change.
+ * Internet checksums (RFC 1071), and the change of one by a TTL step (RFC 1624). Sums are kept in
+ * 64 bits and folded at the end: 2^16 is 1 in this arithmetic, so words of 32 bits add as well.
  */
 #pragma once
 
@@ -8,18 +8,19 @@
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 
-/* Checksum of a header without options whose `check` is zero. */
-static __always_inline __sum16 ipv4_checksum(const struct iphdr *ip)
+static __always_inline __u16 fold_sum(__u64 sum)
 {
-	const __u16 *words = (const __u16 *)ip;
-	__u32 sum = 0;
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (__u16)sum;
+}
 
-#pragma unroll
-	for (int i = 0; i < (int)(sizeof(*ip) / sizeof(*words)); i++)
-		sum += words[i];
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (__sum16)~sum;
+/* What takes a sum away again: the complement of its folded form. */
+static __always_inline __u64 negated_sum(__u64 sum)
+{
+	return (__u16)~fold_sum(sum);
 }
 
 /* One hop less. The TTL is the high byte of its word, so the checksum grows by 0x0100. */

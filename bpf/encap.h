@@ -7,31 +7,33 @@
 #include "csum.h"
 #include "cursor.h"
 #include "maps.h"
+#include "parse.h"
 #include "wrapping.h"
-#include <linux/if_ether.h>
-#include <linux/ip.h>
 
-#define AF_INET 2
+#define AF_INET  2
+#define AF_INET6 10
 
-struct next_hop {
-	__u32 ifindex;
-	__be32 address; /* the real itself, or the router towards it */
-	__u8 destination[ETH_ALEN];
-	__u8 source[ETH_ALEN];
-};
-
-static __always_inline enum verdict find_next_hop(struct xdp_md *ctx, __be32 source, __be32 real,
-						  __u16 ip_bytes, struct next_hop *hop)
+/* Asks the kernel for what the agent did not know: routes, and neighbours that it has resolved. */
+static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct address *source,
+					    const struct real_value *real, __u16 ip_bytes,
+					    struct next_hop *hop)
 {
 	struct bpf_fib_lookup lookup = {
-		.family = AF_INET,
 		.l4_protocol = IPPROTO_UDP,
 		.tot_len = ip_bytes,
-		.ipv4_src = source,
-		.ipv4_dst = real,
 		.ifindex = ctx->ingress_ifindex,
 	};
+	int is_direct;
 
+	if (real->family == FAMILY_IPV6) {
+		lookup.family = AF_INET6;
+		__builtin_memcpy(lookup.ipv6_src, source->words, sizeof(source->words));
+		__builtin_memcpy(lookup.ipv6_dst, real->address.words, sizeof(source->words));
+	} else {
+		lookup.family = AF_INET;
+		lookup.ipv4_src = mapped_ipv4(source);
+		lookup.ipv4_dst = mapped_ipv4(&real->address);
+	}
 	switch (bpf_fib_lookup(ctx, &lookup, sizeof(lookup), 0)) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		break;
@@ -48,48 +50,140 @@ static __always_inline enum verdict find_next_hop(struct xdp_md *ctx, __be32 sou
 	default:
 		return VERDICT_DROPPED_NO_ROUTE;
 	}
+	/* A router's address takes the place of the real's. */
+	if (real->family == FAMILY_IPV6)
+		is_direct = lookup.ipv6_dst[0] == real->address.words[0] &&
+			    lookup.ipv6_dst[1] == real->address.words[1] &&
+			    lookup.ipv6_dst[2] == real->address.words[2] &&
+			    lookup.ipv6_dst[3] == real->address.words[3];
+	else
+		is_direct =
+			lookup.family == AF_INET && lookup.ipv4_dst == mapped_ipv4(&real->address);
+	if (real->encap == ENCAP_L2 && !is_direct)
+		return VERDICT_DROPPED_NOT_ON_LINK;
 	hop->ifindex = lookup.ifindex;
-	hop->address = lookup.ipv4_dst;
 	__builtin_memcpy(hop->destination, lookup.dmac, ETH_ALEN);
 	__builtin_memcpy(hop->source, lookup.smac, ETH_ALEN);
 	return VERDICT_UNDECIDED;
 }
 
-static __always_inline void write_ethernet(struct ethhdr *ethernet, const struct next_hop *hop)
+static __always_inline void write_ethernet(struct ethhdr *ethernet, const struct next_hop *hop,
+					   __be16 protocol)
 {
 	__builtin_memcpy(ethernet->h_dest, hop->destination, ETH_ALEN);
 	__builtin_memcpy(ethernet->h_source, hop->source, ETH_ALEN);
-	ethernet->h_proto = bpf_htons(ETH_P_IP);
+	ethernet->h_proto = protocol;
+}
+
+/*
+ * One hop older. Hands back the sum of the client's whole packet when its own checksum lets it be
+ * known: a right IPv4 header sums to zero, a right segment to the opposite of its pseudo header.
+ */
+static __always_inline int age(struct cursor *cursor, const struct packet *packet, __u64 *sum)
+{
+	const struct flow *flow = &packet->flow;
+	__u64 pseudo = bpf_htons(packet->transport_sum) + bpf_htons(flow->protocol);
+	struct ipv6hdr *ipv6;
+	struct iphdr *ipv4;
+
+	if (flow->is_ipv6) {
+		ipv6 = cursor_take(cursor, sizeof(*ipv6));
+		if (!ipv6)
+			return 0;
+		ipv6->hop_limit--;
+		/* The addresses are in the header and in the pseudo header: they cancel. */
+		*sum = *(__u32 *)ipv6 + *((__u32 *)ipv6 + 1) + negated_sum(pseudo);
+		return 1;
+	}
+	ipv4 = cursor_take(cursor, sizeof(*ipv4));
+	if (!ipv4)
+		return 0;
+	decrement_ttl(ipv4);
+	*sum = negated_sum(pseudo + mapped_ipv4(&flow->client) + mapped_ipv4(&flow->vip));
+	return 1;
 }
 
 /* Same subnet: the real has the VIP on its loopback and takes the packet as it is, one hop older.
  */
-static __always_inline enum verdict send_l2(struct xdp_md *ctx, const struct next_hop *hop)
+static __always_inline enum verdict send_l2(struct xdp_md *ctx, const struct packet *packet,
+					    const struct next_hop *hop)
 {
 	struct cursor cursor = cursor_at_start(ctx);
 	struct ethhdr *ethernet = cursor_take(&cursor, sizeof(*ethernet));
-	struct iphdr *ip = cursor_take(&cursor, sizeof(*ip));
+	__u64 unused;
 
-	if (!ethernet || !ip)
+	if (!ethernet || !age(&cursor, packet, &unused))
 		return VERDICT_PASSED_MALFORMED;
-	decrement_ttl(ip);
-	write_ethernet(ethernet, hop);
+	write_ethernet(ethernet, hop, ethernet->h_proto);
 	return VERDICT_UNDECIDED;
 }
 
-static __always_inline enum verdict send_gue(struct xdp_md *ctx, const struct next_hop *hop,
-					     const struct settings_value *settings, __be32 real,
-					     __u64 hash)
+/* Every pairing of families and both tunnels; the constants prune it to one of four. */
+static __always_inline enum verdict send_tunnelled(struct xdp_md *ctx, const struct packet *packet,
+						   const struct real_value *real,
+						   const struct next_hop *hop,
+						   const struct settings_value *settings,
+						   const int outer_ipv6, const int by_gue)
 {
-	struct cursor cursor = cursor_grow_head(ctx, GUE_WRAPPING_BYTES);
-	struct ethhdr *ethernet = cursor_take(&cursor, sizeof(*ethernet));
-	struct gue_wrapping *wrapping = cursor_take(&cursor, sizeof(*wrapping));
-	struct iphdr *inner = cursor_take(&cursor, sizeof(*inner));
+	const __u32 wrapping = wrapping_bytes(outer_ipv6, by_gue);
+	struct wrapped inner = {
+		.bytes = packet->ip_bytes,
+		.dscp = packet->dscp,
+		.protocol = packet->flow.is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP,
+		.spread = (__u32)packet->hash,
+		.has_sum = packet->transport_sum != 0,
+	};
+	struct cursor cursor = cursor_at_start(ctx);
+	struct ethhdr *ethernet;
+	void *outer;
 
-	if (!ethernet || !wrapping || !inner)
+	if (!cursor_take(&cursor, sizeof(*ethernet)) || !age(&cursor, packet, &inner.sum))
+		return VERDICT_PASSED_MALFORMED;
+	cursor = cursor_grow_head(ctx, wrapping);
+	ethernet = cursor_take(&cursor, sizeof(*ethernet));
+	outer = cursor_take(&cursor, wrapping);
+	if (!ethernet || !outer)
 		return VERDICT_DROPPED_NO_HEADROOM;
-	decrement_ttl(inner);
-	write_ethernet(ethernet, hop);
-	write_gue_wrapping(wrapping, inner, settings, real, hash >> 48);
+	write_ethernet(ethernet, hop, outer_ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP));
+	write_wrapping(outer, &inner, real, settings, outer_ipv6, by_gue);
 	return VERDICT_UNDECIDED;
+}
+
+static __always_inline enum verdict send(struct xdp_md *ctx, struct packet *packet,
+					 const struct real_value *real)
+{
+	__u32 zero = 0;
+	const struct settings_value *setting = bpf_map_lookup_elem(&settings, &zero);
+	int outer_ipv6 = real->family == FAMILY_IPV6;
+	__u32 ip_bytes = packet->ip_bytes;
+	const struct next_hop *hop = &real->hop;
+	const struct address *source;
+	struct next_hop asked;
+	enum verdict verdict;
+	__u32 mtu;
+
+	if (!setting)
+		return VERDICT_DROPPED_NO_TUNNEL_SOURCE;
+	source = outer_ipv6 ? &setting->tunnel_source_v6 : &setting->tunnel_source;
+	if (real->encap != ENCAP_L2 && is_unspecified(source))
+		return VERDICT_DROPPED_NO_TUNNEL_SOURCE;
+	if (real->encap != ENCAP_L2)
+		ip_bytes += wrapping_bytes(outer_ipv6, real->encap == ENCAP_GUE);
+	mtu = hop->ifindex ? hop->mtu : setting->mtu;
+	if (ip_bytes > 0xffff || (mtu && ip_bytes > mtu))
+		return VERDICT_DROPPED_TOO_BIG;
+	if (!hop->ifindex) {
+		verdict = ask_fib(ctx, source, real, ip_bytes, &asked);
+		if (verdict != VERDICT_UNDECIDED)
+			return verdict;
+		hop = &asked;
+	}
+	packet->out_ifindex = hop->ifindex;
+	if (real->encap == ENCAP_L2)
+		return send_l2(ctx, packet, hop);
+	if (real->encap == ENCAP_GUE)
+		return outer_ipv6 ? send_tunnelled(ctx, packet, real, hop, setting, 1, 1)
+				  : send_tunnelled(ctx, packet, real, hop, setting, 0, 1);
+	return outer_ipv6 ? send_tunnelled(ctx, packet, real, hop, setting, 1, 0)
+			  : send_tunnelled(ctx, packet, real, hop, setting, 0, 0);
 }

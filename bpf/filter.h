@@ -179,12 +179,12 @@ find_rule(const struct filter_settings *setting, const struct address *client, _
 	if (is_mapped_ipv4(client)) {
 		if (!setting->ipv4_rules)
 			return NULL;
-		__builtin_memcpy(ipv4.address, client->octets + 12, sizeof(ipv4.address));
+		__builtin_memcpy(ipv4.address, &client->words[3], sizeof(ipv4.address));
 		return bpf_map_lookup_elem(&filter_ipv4, &ipv4);
 	}
 	if (!setting->ipv6_rules)
 		return NULL;
-	__builtin_memcpy(ipv6.address, client->octets, sizeof(ipv6.address));
+	__builtin_memcpy(ipv6.address, client->words, sizeof(ipv6.address));
 	return bpf_map_lookup_elem(&filter_ipv6, &ipv6);
 }
 

@@ -1,8 +1,7 @@
 /*
  * A flow is the 5-tuple of a client's packets, and its hash is the same number on every edge and in
- * edge_lb/flow.py: change both or none. Rounds are xor, multiply, shift over five 64-bit words
- * and end in the finisher of splitmix64 (Steele, Lea, Flood 2014), so every input bit reaches every
- * output bit.
+ * edge_lb/flow.py: change both or none. A round is xor, multiply, shift; IPv4 takes two rounds of
+ * 64 bits, IPv6 five, and a last multiplication carries every input bit to the bits that choose.
  */
 #pragma once
 
@@ -10,35 +9,38 @@
 
 #define FLOW_HASH_SEED       0x57a7905700000001ULL
 #define FLOW_HASH_MULTIPLIER 0x9e3779b97f4a7c15ULL /* 2^64 / golden ratio, odd */
-#define FLOW_HASH_FINISH_1   0xbf58476d1ce4e5b9ULL
-#define FLOW_HASH_FINISH_2   0x94d049bb133111ebULL
+#define FLOW_HASH_FINISH     0xbf58476d1ce4e5b9ULL
 
-struct flow_key {
+struct flow {
 	struct address client;
 	struct address vip;
 	__be16 client_port;
 	__be16 vip_port;
 	__u8 protocol;
-	__u8 pad[3]; /* always zero */
+	__u8 is_ipv6;
 };
 
-#define FLOW_KEY_WORDS 5
-
-_Static_assert(sizeof(struct flow_key) == FLOW_KEY_WORDS * sizeof(__u64), "flow key is five words");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the hash reads little-endian words");
 
-static __always_inline __u64 flow_hash(const struct flow_key *flow)
+static __always_inline __u64 hash_round(__u64 hash, __u32 low, __u32 high)
 {
-	__u64 hash = FLOW_HASH_SEED;
-	__u64 word;
+	hash = (hash ^ (low | (__u64)high << 32)) * FLOW_HASH_MULTIPLIER;
+	return hash ^ (hash >> 32);
+}
 
-#pragma unroll
-	for (int i = 0; i < FLOW_KEY_WORDS; i++) {
-		__builtin_memcpy(&word, (const __u8 *)flow + i * sizeof(word), sizeof(word));
-		hash = (hash ^ word) * FLOW_HASH_MULTIPLIER;
-		hash ^= hash >> 32;
+static __always_inline __u64 flow_hash(const struct flow *flow)
+{
+	const __be32 *client = flow->client.words;
+	const __be32 *vip = flow->vip.words;
+	__u64 hash = FLOW_HASH_SEED;
+
+	if (flow->is_ipv6) {
+		hash = hash_round(hash, client[0], client[1]);
+		hash = hash_round(hash, client[2], vip[2]);
+		hash = hash_round(hash, vip[0], vip[1]);
 	}
-	hash = (hash ^ (hash >> 30)) * FLOW_HASH_FINISH_1;
-	hash = (hash ^ (hash >> 27)) * FLOW_HASH_FINISH_2;
-	return hash ^ (hash >> 31);
+	hash = hash_round(hash, client[3], vip[3]);
+	hash = hash_round(hash, flow->client_port | (__u32)flow->vip_port << 16, flow->protocol);
+	hash *= FLOW_HASH_FINISH;
+	return hash ^ (hash >> 32);
 }

@@ -21,12 +21,23 @@ static __always_inline void *own_flow_table(const struct xdp_md *ctx)
 	return bpf_map_lookup_elem(&flows, &queue);
 }
 
-static __always_inline struct flow_value *recall_flow(void *table, const struct flow_key *flow)
+static __always_inline struct flow_key key_of_flow(const struct flow *flow, __u32 vip_index)
 {
-	struct flow_value *remembered = bpf_map_lookup_elem(table, flow);
+	return (struct flow_key){
+		.client = flow->client,
+		.client_port = flow->client_port,
+		.vip_port = flow->vip_port,
+		.vip_index = vip_index,
+	};
+}
+
+static __always_inline struct flow_value *recall_flow(void *table, const struct flow_key *key,
+						      __u8 protocol)
+{
+	struct flow_value *remembered = bpf_map_lookup_elem(table, key);
 	__u64 now;
 
-	if (!remembered || flow->protocol != IPPROTO_UDP)
+	if (!remembered || protocol != IPPROTO_UDP)
 		return remembered;
 	now = bpf_ktime_get_ns();
 	if (now - remembered->last_seen_ns > udp_flow_age_ns)
@@ -35,20 +46,22 @@ static __always_inline struct flow_value *recall_flow(void *table, const struct 
 	return remembered;
 }
 
-static __always_inline void remember_flow(void *table, const struct flow_key *flow,
+static __always_inline void remember_flow(void *table, const struct flow_key *key, __u8 protocol,
 					  __u32 real_index, __u32 epoch)
 {
 	struct flow_value value = {
 		.real = real_index,
 		.epoch = epoch,
-		.last_seen_ns = flow->protocol == IPPROTO_UDP ? bpf_ktime_get_ns() : 0,
+		.last_seen_ns = protocol == IPPROTO_UDP ? bpf_ktime_get_ns() : 0,
 	};
 
 	/* A full table evicts its oldest; a failure means that the ring decides again next time. */
-	bpf_map_update_elem(table, flow, &value, BPF_ANY);
+	bpf_map_update_elem(table, key, &value, BPF_ANY);
 }
 
-static __always_inline void forget_flow(void *table, const struct flow_key *flow)
+/* Looks first: a deletion takes the bucket's lock, and a flood's flows are not there. */
+static __always_inline void forget_flow(void *table, const struct flow_key *key)
 {
-	bpf_map_delete_elem(table, flow);
+	if (bpf_map_lookup_elem(table, key))
+		bpf_map_delete_elem(table, key);
 }

@@ -7,8 +7,7 @@
 enum verdict {
 	VERDICT_PASSED_NOT_IP,         /* ARP and everything else that is not IP */
 	VERDICT_PASSED_VLAN,           /* tagged: attach to the untagged interface instead */
-	VERDICT_PASSED_IPV6,           /* VIPs are IPv4 */
-	VERDICT_PASSED_MALFORMED,      /* an IPv4 header that is short or contradicts the frame */
+	VERDICT_PASSED_MALFORMED,      /* an IP header that is short or contradicts the frame */
 	VERDICT_PASSED_ICMP,           /* to the edge itself: the stack answers */
 	VERDICT_PASSED_OTHER_PROTOCOL, /* neither TCP nor UDP */
 	VERDICT_PASSED_NOT_VIP,        /* the edge's own traffic */
@@ -23,13 +22,12 @@ enum verdict {
 	VERDICT_DROPPED_TTL,         /* no hop left */
 	VERDICT_DROPPED_NO_RING,     /* the VIP has no ring yet */
 	VERDICT_DROPPED_NO_REAL,     /* the slot is empty, or its real is down */
-	VERDICT_DROPPED_REAL_UNSUPPORTED, /* a real whose address family is not IPv4 */
-	VERDICT_DROPPED_NO_TUNNEL_SOURCE, /* a tunnelled real before the settings were written */
+	VERDICT_DROPPED_NO_TUNNEL_SOURCE, /* the edge has no tunnel source of the real's family */
 	VERDICT_DROPPED_TOO_BIG,          /* with its wrapping it exceeds the MTU */
 	VERDICT_DROPPED_NO_ROUTE,         /* the kernel knows no way to the real */
 	VERDICT_DROPPED_ROUTE_REFUSED,    /* a blackhole, unreachable or prohibit route */
 	VERDICT_DROPPED_NO_NEIGHBOUR,     /* next hop's MAC is unknown: the agent must resolve it */
-	VERDICT_DROPPED_FORWARDING_OFF,   /* net.ipv4.conf.INTERFACE.forwarding is 0 */
+	VERDICT_DROPPED_FORWARDING_OFF,   /* the kernel's FIB was asked, and forwarding is off */
 	VERDICT_DROPPED_NOT_ON_LINK,      /* an L2 real that is behind a router */
 	VERDICT_DROPPED_NO_HEADROOM,      /* the driver left no room for the wrapping */
 
@@ -37,6 +35,7 @@ enum verdict {
 	VERDICT_FORWARDED_NEW,        /* the ring named it, and the flow is now remembered */
 	VERDICT_FORWARDED_SYN,        /* the ring named it; a SYN is never remembered */
 	VERDICT_FORWARDED_REASSIGNED, /* the remembered real is gone: the ring named another */
+	VERDICT_FORWARDED_NO_MEMORY,  /* the VIP wants no flow memory: ring only */
 	VERDICT_FORWARDED_NO_TABLE,   /* this receive queue has no flow table: ring only */
 
 	VERDICT_COUNT,

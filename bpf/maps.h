@@ -11,8 +11,9 @@
 #include "reals.h"
 #include "verdict.h"
 
-#define MAX_VIPS        512
+#define MAX_VIPS        16384
 #define MAX_QUEUES      1024
+#define MAX_DEVICES     256
 #define RING_SLOTS      65537 /* prime, about 100 slots for each of 650 reals (Maglev, 5.3) */
 #define FLOWS_PER_QUEUE 65536 /* a default: the agent makes each table in its own size */
 
@@ -24,7 +25,17 @@ struct vip_key {
 };
 
 struct vip_value {
-	__u32 index; /* into rings and vip_counters */
+	__u32 index;      /* into rings and vip_counters */
+	__u8 flow_memory; /* 0: the ring decides about every packet */
+	__u8 pad[3];      /* always zero */
+};
+
+/* A VIP's index stands for its address and protocol, which makes a key of six words. */
+struct flow_key {
+	struct address client;
+	__be16 client_port;
+	__be16 vip_port;
+	__u32 vip_index;
 };
 
 struct flow_value {
@@ -42,7 +53,8 @@ struct vip_counter {
 };
 
 _Static_assert(sizeof(struct vip_key) == 20, "vip key layout");
-_Static_assert(sizeof(struct vip_value) == 4, "vip value layout");
+_Static_assert(sizeof(struct vip_value) == 8, "vip value layout");
+_Static_assert(sizeof(struct flow_key) == 24, "flow key layout");
 _Static_assert(sizeof(struct flow_value) == 16, "flow value layout");
 _Static_assert(sizeof(struct vip_counter) == 40, "VIP counter layout");
 
@@ -95,6 +107,14 @@ struct {
 	__type(key, __u32);
 	__array(values, struct flow_table);
 } flows SEC(".maps");
+
+/* The interfaces that next hops leave by: batches packets where bpf_redirect would send each. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, MAX_DEVICES);
+	__type(key, __u32);
+	__type(value, __u32);
+} devices SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

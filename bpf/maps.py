@@ -20,6 +20,7 @@ from bpf.layout import Layout, MapShape, Record
 
 BPF_MAP_TYPE_PERCPU_ARRAY = 6
 BPF_MAP_TYPE_LRU_HASH = 9
+BPF_F_RDONLY_PROG = 1 << 7  # the kernel sets it on a map of devices, and lets nobody ask for it
 BPF_F_MMAPABLE = 1 << 10
 WORD_BYTES = 4  # the values of a map that is filled through memory
 
@@ -204,7 +205,7 @@ def check_layout(fd: int, shape: MapShape) -> None:
         "type": (info.type, shape.type),
         "key_size": (info.key_size, shape.key.size),
         "value_size": (info.value_size, shape.value.size),
-        "map_flags": (info.flags, shape.flags),
+        "map_flags": (info.flags & ~BPF_F_RDONLY_PROG, shape.flags),
     }
     if shape.type != BPF_MAP_TYPE_LRU_HASH:  # a flow table is as large as its maker chose
         facts["max_entries"] = (info.max_entries, shape.max_entries)

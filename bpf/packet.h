@@ -1,13 +1,15 @@
 /*
  * What a packet is made of: header sizes and flags, the tunnel header, and addresses. One address
  * is always 16 bytes; an IPv4 address is kept v4-mapped (::ffff:a.b.c.d, RFC 4291 section 2.5.5.2),
- * so keys need not change when IPv6 comes.
+ * so that one key serves both families. Addresses are written and read in words of four bytes: the
+ * CPU forwards such a store to the load that follows it.
  */
 #pragma once
 
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <linux/types.h>
 #include <linux/udp.h>
@@ -18,8 +20,9 @@
 #define IPV4_MAX_OPTION_BYTES 40
 #define IPV4_DONT_FRAGMENT    0x4000
 #define IPV4_FRAGMENT_BITS    0x3fff /* more-fragments, and the offset */
-#define IPV4_DSCP_BITS        0xfc
-#define IPV4_DEFAULT_TTL      64
+#define IPV6_VERSION          6
+#define DSCP_BITS             0xfc /* of IPv4's TOS and of IPv6's traffic class; the rest is ECN */
+#define DEFAULT_TTL           64
 
 #define GUE_VERSION_BITS    0xc0 /* draft-ietf-intarea-gue, section 3.1: variant, C, hlen */
 #define GUE_CONTROL_BIT     0x20
@@ -27,7 +30,7 @@
 #define GUE_HLEN_WORD_BYTES 4
 
 struct address {
-	__u8 octets[16];
+	__be32 words[4];
 };
 
 /* GUE variant 0: one word, then `hlen` words of options, then the client's packet. */
@@ -37,39 +40,52 @@ struct gue_header {
 	__be16 flags;
 };
 
-/* Outer IPv4, UDP and GUE: what stands between Ethernet and the client's packet in the tunnel. */
-#define GUE_WRAPPING_BYTES                                                                         \
-	(sizeof(struct iphdr) + sizeof(struct udphdr) + sizeof(struct gue_header))
+/* What GUE puts between the outer IP header and the client's packet. */
+#define GUE_BYTES (sizeof(struct udphdr) + sizeof(struct gue_header))
 
 _Static_assert(sizeof(struct gue_header) == 4, "GUE's first word is four bytes");
-_Static_assert(GUE_WRAPPING_BYTES == 32, "the tunnel costs 32 bytes of IP packet");
+_Static_assert(GUE_BYTES == 12, "GUE costs twelve bytes and the outer IP header");
 
 static __always_inline void map_ipv4(struct address *address, __be32 ipv4)
 {
-	__builtin_memset(address->octets, 0, 10);
-	__builtin_memset(address->octets + 10, 0xff, 2);
-	__builtin_memcpy(address->octets + 12, &ipv4, sizeof(ipv4));
+	address->words[0] = 0;
+	address->words[1] = 0;
+	address->words[2] = bpf_htonl(0xffff);
+	address->words[3] = ipv4;
 }
 
 static __always_inline __be32 mapped_ipv4(const struct address *address)
 {
-	__be32 ipv4;
+	return address->words[3];
+}
 
-	__builtin_memcpy(&ipv4, address->octets + 12, sizeof(ipv4));
-	return ipv4;
+static __always_inline void copy_ipv6(struct address *address, const struct in6_addr *ipv6)
+{
+	__builtin_memcpy(address->words, ipv6->in6_u.u6_addr32, sizeof(address->words));
+}
+
+static __always_inline int is_same_address(const struct address *a, const struct address *b)
+{
+	return a->words[0] == b->words[0] && a->words[1] == b->words[1] &&
+	       a->words[2] == b->words[2] && a->words[3] == b->words[3];
+}
+
+static __always_inline int is_unspecified(const struct address *address)
+{
+	return !(address->words[0] | address->words[1] | address->words[2] | address->words[3]);
 }
 
 static __always_inline int is_mapped_ipv4(const struct address *address)
 {
-	__be64 zeros;
-	__be32 mapping;
-
-	__builtin_memcpy(&zeros, address->octets, sizeof(zeros));
-	__builtin_memcpy(&mapping, address->octets + 8, sizeof(mapping));
-	return !zeros && mapping == bpf_htonl(0xffff);
+	return !(address->words[0] | address->words[1]) && address->words[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline __u32 ipv4_header_bytes(const struct iphdr *ip)
 {
 	return ip->ihl * 4;
+}
+
+static __always_inline __u8 ipv6_traffic_class(const struct ipv6hdr *ip)
+{
+	return (__u8)(ip->priority << 4 | ip->flow_lbl[0] >> 4);
 }

@@ -1,18 +1,18 @@
 """Frames for tests of the data plane: built from parts, and read back into fields.
 
-Owns the writing and reading of Ethernet, IPv4, TCP, UDP and GUE bytes for the self test, the tests
-and the benchmark. Pure; never on the way of a client's packet.
+Owns the writing and reading of Ethernet, IPv4, IPv6, TCP, UDP and GUE bytes for the self test, the
+tests and the benchmark. Pure; never on the way of a client's packet.
 """
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_IPV6 = 0x86DD
 ETHERTYPE_ARP = 0x0806
 ETHERTYPE_VLAN = 0x8100
-ICMP, IPIP, TCP, UDP = 1, 4, 6, 17
+ICMP, IPIP, TCP, UDP, IPV6, ICMPV6 = 1, 4, 6, 17, 41, 58
 SYN, ACK, FIN = 0x02, 0x10, 0x01
 DONT_FRAGMENT = 0x4000
 MORE_FRAGMENTS = 0x2000
@@ -21,24 +21,28 @@ GUE_PORT = 6080
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ipv4:
-    """An IPv4 packet read back. `checksum_ok` is the header's; `payload` is cut to the length."""
+class Ip:
+    """A packet read back. `payload` is cut to the length.
 
-    source: IPv4Address
-    destination: IPv4Address
+    IPv6 has no `fragment` and no checksum, which is then right; its traffic class is `tos`.
+    """
+
+    source: IPv4Address | IPv6Address
+    destination: IPv4Address | IPv6Address
     protocol: int
     ttl: int
     tos: int
     fragment: int
     checksum_ok: bool
     payload: bytes
+    flow_label: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrapped:
     """A tunnel frame read back: the outer packet, UDP ports and length, GUE word, inner packet."""
 
-    outer: Ipv4
+    outer: Ip
     source_port: int
     destination_port: int
     udp_length: int
@@ -86,6 +90,51 @@ def ipv4(
     return head[:10] + struct.pack("!H", total) + addresses + options + payload
 
 
+def ipv6(
+    source: str,
+    destination: str,
+    protocol: int,
+    payload: bytes,
+    *,
+    ttl: int = 64,
+    tos: int = 0,
+    flow_label: int = 0,
+) -> bytes:
+    """A packet without extension headers, unless `payload` begins with some."""
+    first = 6 << 28 | tos << 20 | flow_label
+    head = struct.pack("!IHBB", first, len(payload), protocol, ttl)
+    return head + IPv6Address(source).packed + IPv6Address(destination).packed + payload
+
+
+def ip(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
+    """A packet of the family that the addresses are of."""
+    build = ipv4 if ip_address(destination).version == 4 else ipv6
+    return build(source, destination, protocol, payload)
+
+
+def frame_of(packet: bytes) -> bytes:
+    """The frame of an IP packet, of the ethertype that its version tells."""
+    return ethernet(packet, ETHERTYPE_IPV4 if packet[0] >> 4 == 4 else ETHERTYPE_IPV6)
+
+
+def with_checksum(packet: bytes) -> bytes:
+    """The packet of TCP or UDP, without extension headers, with its transport checksum right."""
+    read = read_ip(packet)
+    at = 16 if read.protocol == TCP else 6
+    payload = read.payload[:at] + b"\0\0" + read.payload[at + 2 :]
+    total = checksum(pseudo_header(read) + payload) or 0xFFFF
+    start = len(packet) - len(payload)
+    return packet[:start] + payload[:at] + struct.pack("!H", total) + payload[at + 2 :]
+
+
+def pseudo_header(packet: Ip) -> bytes:
+    """What a TCP or UDP checksum covers besides the segment (RFC 9293, 768, 8200)."""
+    shape = "!BBH" if packet.source.version == 4 else "!I3xB"
+    length, protocol = len(packet.payload), packet.protocol
+    tail = struct.pack(shape, *((0, protocol, length) if shape[1] == "B" else (length, protocol)))
+    return packet.source.packed + packet.destination.packed + tail
+
+
 def tcp(source_port: int, destination_port: int, flags: int = ACK, payload: bytes = b"") -> bytes:
     """A TCP segment; its checksum is left 0, nothing here reads it."""
     head = struct.pack("!HHIIBBHHH", source_port, destination_port, 1, 1, 0x50, flags, 512, 0, 0)
@@ -102,11 +151,32 @@ def gue(inner: bytes, *, first: int = 0, protocol: int = IPIP, options: bytes = 
     return struct.pack("!BBH", first | len(options) // 4, protocol, 0) + options + inner
 
 
-def read_ipv4(packet: bytes) -> Ipv4:
-    """The fields of a packet; bytes after its total length are left out."""
+def read_ip(packet: bytes) -> Ip:
+    """The fields of a packet of either family."""
+    return read_ipv4(packet) if packet[0] >> 4 == 4 else read_ipv6(packet)
+
+
+def read_ipv6(packet: bytes) -> Ip:
+    """The fields of an IPv6 packet; bytes after its length are left out."""
+    first, length, protocol, ttl = struct.unpack_from("!IHBB", packet)
+    return Ip(
+        source=IPv6Address(packet[8:24]),
+        destination=IPv6Address(packet[24:40]),
+        protocol=protocol,
+        ttl=ttl,
+        tos=first >> 20 & 0xFF,
+        fragment=0,
+        checksum_ok=True,
+        payload=packet[40 : 40 + length],
+        flow_label=first & 0xFFFFF,
+    )
+
+
+def read_ipv4(packet: bytes) -> Ip:
+    """The fields of an IPv4 packet; bytes after its total length are left out."""
     first, tos, length, _, fragment, ttl, protocol, _ = struct.unpack_from("!BBHHHBBH", packet)
     header = (first & 0xF) * 4
-    return Ipv4(
+    return Ip(
         source=IPv4Address(packet[12:16]),
         destination=IPv4Address(packet[16:20]),
         protocol=protocol,
@@ -120,7 +190,7 @@ def read_ipv4(packet: bytes) -> Ipv4:
 
 def read_wrapped(frame: bytes) -> Wrapped:
     """The layers of a tunnel frame without GUE options."""
-    outer = read_ipv4(frame[ETHERNET_BYTES:])
+    outer = read_ip(frame[ETHERNET_BYTES:])
     source, destination, length, total = struct.unpack_from("!HHHH", outer.payload)
     return Wrapped(
         outer=outer,
@@ -135,6 +205,8 @@ def read_wrapped(frame: bytes) -> Wrapped:
 
 def one_hop_older(packet: bytes) -> bytes:
     """The packet as a router would hand it on: TTL less one, checksum right."""
+    if packet[0] >> 4 == 6:
+        return packet[:7] + bytes([packet[7] - 1]) + packet[8:]
     header = (packet[0] & 0xF) * 4
     aged = packet[:8] + bytes([packet[8] - 1]) + packet[9:10] + b"\0\0" + packet[12:header]
     return aged[:10] + struct.pack("!H", checksum(aged)) + aged[12:] + packet[header:]

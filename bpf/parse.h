@@ -10,11 +10,14 @@
 #include "packet.h"
 
 struct packet {
-	struct flow_key flow;
+	struct flow flow;
 	__u64 hash;
-	__u32 frame_bytes; /* as it arrived */
-	__u16 ip_bytes;    /* the IPv4 total length: without link padding */
-	__u8 ttl;
+	__u32 frame_bytes;   /* as it arrived */
+	__u16 ip_bytes;      /* the IP packet: without link padding */
+	__u16 transport_sum; /* bytes that the client's TCP or UDP checksum covers; 0: it has none
+			      */
+	__u8 dscp;           /* in place: the upper six bits of TOS or traffic class */
+	__u8 ttl;            /* or hop limit */
 	__u8 starts_connection; /* TCP: SYN without ACK */
 	__u32 vip_index;        /* VIP_NONE until it is found */
 	__u32 real_index;
@@ -27,7 +30,8 @@ static __always_inline int is_vip_address(const struct address *address)
 }
 
 /* Reads ports and the SYN flag; tells whether the whole header was there. */
-static __always_inline int parse_transport(struct cursor *cursor, struct packet *packet)
+static __always_inline int parse_transport(struct cursor *cursor, struct packet *packet,
+					   __u16 bytes)
 {
 	const struct tcphdr *tcp;
 	const struct udphdr *udp;
@@ -39,6 +43,7 @@ static __always_inline int parse_transport(struct cursor *cursor, struct packet 
 		packet->flow.client_port = tcp->source;
 		packet->flow.vip_port = tcp->dest;
 		packet->starts_connection = tcp->syn && !tcp->ack;
+		packet->transport_sum = bytes;
 		return 1;
 	}
 	udp = cursor_take(cursor, sizeof(*udp));
@@ -46,6 +51,7 @@ static __always_inline int parse_transport(struct cursor *cursor, struct packet 
 		return 0;
 	packet->flow.client_port = udp->source;
 	packet->flow.vip_port = udp->dest;
+	packet->transport_sum = udp->check ? bytes : 0;
 	return 1;
 }
 
@@ -72,11 +78,45 @@ static __always_inline enum verdict parse_ipv4(struct cursor *cursor, struct pac
 							 : VERDICT_PASSED_OTHER_PROTOCOL;
 
 	packet->flow.protocol = ip->protocol;
+	packet->flow.is_ipv6 = 0;
 	packet->ttl = ip->ttl;
+	packet->dscp = ip->tos & DSCP_BITS;
 	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_BITS))
 		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_FRAGMENT
 							 : VERDICT_PASSED_NOT_VIP;
-	if (!cursor_stand_after(cursor, ip, header_bytes) || !parse_transport(cursor, packet))
+	if (!cursor_stand_after(cursor, ip, header_bytes) ||
+	    !parse_transport(cursor, packet, packet->ip_bytes - header_bytes))
+		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_SHORT
+							 : VERDICT_PASSED_NOT_VIP;
+	return VERDICT_UNDECIDED;
+}
+
+static __always_inline enum verdict parse_ipv6(struct cursor *cursor, struct packet *packet)
+{
+	__u32 frame_left = cursor_left(cursor);
+	const struct ipv6hdr *ip = cursor_take(cursor, sizeof(*ip));
+	__u32 ip_bytes;
+
+	if (!ip || ip->version != IPV6_VERSION)
+		return VERDICT_PASSED_MALFORMED;
+	ip_bytes = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	if (ip_bytes > frame_left || ip_bytes > 0xffff)
+		return VERDICT_PASSED_MALFORMED;
+	packet->ip_bytes = (__u16)ip_bytes;
+	copy_ipv6(&packet->flow.client, &ip->saddr);
+	copy_ipv6(&packet->flow.vip, &ip->daddr);
+	if (ip->nexthdr == IPPROTO_ICMPV6)
+		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_ICMP
+							 : VERDICT_PASSED_ICMP;
+	if (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP)
+		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_NO_SERVICE
+							 : VERDICT_PASSED_OTHER_PROTOCOL;
+
+	packet->flow.protocol = ip->nexthdr;
+	packet->flow.is_ipv6 = 1;
+	packet->ttl = ip->hop_limit;
+	packet->dscp = ipv6_traffic_class(ip) & DSCP_BITS;
+	if (!parse_transport(cursor, packet, packet->ip_bytes - sizeof(*ip)))
 		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_SHORT
 							 : VERDICT_PASSED_NOT_VIP;
 	return VERDICT_UNDECIDED;
@@ -95,7 +135,7 @@ static __always_inline enum verdict parse(struct xdp_md *ctx, struct packet *pac
 	case bpf_htons(ETH_P_IP):
 		return parse_ipv4(&cursor, packet);
 	case bpf_htons(ETH_P_IPV6):
-		return VERDICT_PASSED_IPV6;
+		return parse_ipv6(&cursor, packet);
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):
 		return VERDICT_PASSED_VLAN;

@@ -16,7 +16,8 @@
 #include "verdict.h"
 #include "wrapping.h"
 
-#define AF_INET 2
+#define AF_INET  2
+#define AF_INET6 10
 
 /* Keeps the names of the verdicts in BTF. */
 const volatile enum verdict verdict_names = VERDICT_COUNT;
@@ -45,13 +46,28 @@ struct way {
 	struct bpf_redir_neigh next; /* the real itself, or the router towards it */
 };
 
-static __always_inline const struct iphdr *read_ipv4(const struct __sk_buff *skb)
+/* What the wrapping must say of the probe; its own checksum may be left to the hardware. */
+static __always_inline int read_probe(struct __sk_buff *skb, struct wrapped *probe)
 {
-	const struct iphdr *ip = (void *)(long)skb->data + sizeof(struct ethhdr);
+	void *ip = (void *)(long)skb->data + sizeof(struct ethhdr);
+	void *end = (void *)(long)skb->data_end;
+	const struct ipv6hdr *ipv6 = ip;
+	const struct iphdr *ipv4 = ip;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || (void *)(ip + 1) > (void *)(long)skb->data_end)
-		return NULL;
-	return ip;
+	probe->spread = bpf_get_hash_recalc(skb);
+	if (skb->protocol == bpf_htons(ETH_P_IP) && (void *)(ipv4 + 1) <= end) {
+		probe->protocol = IPPROTO_IPIP;
+		probe->bytes = bpf_ntohs(ipv4->tot_len);
+		probe->dscp = ipv4->tos & DSCP_BITS;
+		return 1;
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6) && (void *)(ipv6 + 1) <= end) {
+		probe->protocol = IPPROTO_IPV6;
+		probe->bytes = bpf_ntohs(ipv6->payload_len) + sizeof(*ipv6);
+		probe->dscp = ipv6_traffic_class(ipv6) & DSCP_BITS;
+		return 1;
+	}
+	return 0;
 }
 
 static __always_inline const struct real_value *find_real(const struct __sk_buff *skb)
@@ -59,73 +75,104 @@ static __always_inline const struct real_value *find_real(const struct __sk_buff
 	__u32 index = skb->mark & PROBE_MARK_SEAT_BITS;
 	const struct real_value *real = bpf_map_lookup_elem(&reals, &index);
 
-	return real && real->family && mapped_ipv4(&real->address) ? real : NULL;
+	return real && !is_unspecified(&real->address) ? real : NULL;
 }
 
 /* An unresolved neighbour is no obstacle: the kernel resolves it and keeps the probe meanwhile. */
-static __always_inline enum verdict find_way(struct __sk_buff *skb, __be32 source, __be32 real,
-					     __u16 ip_bytes, struct way *way)
+static __always_inline enum verdict find_way(struct __sk_buff *skb, const struct address *source,
+					     const struct real_value *real, __u16 ip_bytes,
+					     struct way *way)
 {
 	struct bpf_fib_lookup lookup = {
-		.family = AF_INET,
 		.l4_protocol = IPPROTO_UDP,
 		.tot_len = ip_bytes,
-		.ipv4_src = source,
-		.ipv4_dst = real,
 		.ifindex = edge_ifindex,
 	};
-	long found = bpf_fib_lookup(skb, &lookup, sizeof(lookup), 0);
+	struct address hop;
+	long found;
 
+	if (real->family == FAMILY_IPV6) {
+		lookup.family = AF_INET6;
+		__builtin_memcpy(lookup.ipv6_src, source->words, sizeof(source->words));
+		__builtin_memcpy(lookup.ipv6_dst, real->address.words, sizeof(source->words));
+	} else {
+		lookup.family = AF_INET;
+		lookup.ipv4_src = mapped_ipv4(source);
+		lookup.ipv4_dst = mapped_ipv4(&real->address);
+	}
+	found = bpf_fib_lookup(skb, &lookup, sizeof(lookup), 0);
 	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return VERDICT_DROPPED_TOO_BIG;
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return VERDICT_DROPPED_NO_ROUTE;
 	way->ifindex = lookup.ifindex;
-	way->next.nh_family = AF_INET;
-	way->next.ipv4_nh = lookup.ipv4_dst;
-	return VERDICT_UNDECIDED;
+	way->next.nh_family = lookup.family;
+	__builtin_memcpy(way->next.ipv6_nh, lookup.ipv6_dst, sizeof(way->next.ipv6_nh));
+	if (real->encap != ENCAP_L2)
+		return VERDICT_UNDECIDED;
+	if (lookup.family == AF_INET)
+		map_ipv4(&hop, lookup.ipv4_dst);
+	else
+		__builtin_memcpy(hop.words, lookup.ipv6_dst, sizeof(hop.words));
+	return is_same_address(&hop, &real->address) ? VERDICT_FORWARDED_L2
+						     : VERDICT_DROPPED_NOT_ON_LINK;
 }
 
-static __always_inline enum verdict wrap(struct __sk_buff *skb, const struct iphdr *inner,
-					 const struct settings_value *setting, __be32 real)
+static __always_inline enum verdict wrap(struct __sk_buff *skb, const struct wrapped *probe,
+					 const struct settings_value *setting,
+					 const struct real_value *real, const int outer_ipv6,
+					 const int by_gue)
 {
-	struct gue_wrapping wrapping;
+	const __u32 bytes = wrapping_bytes(outer_ipv6, by_gue);
+	__u64 flags = outer_ipv6 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
+	__u64 wrapping[8] = {};
 
-	write_gue_wrapping(&wrapping, inner, setting, real, bpf_get_hash_recalc(skb));
-	if (bpf_skb_adjust_room(skb, sizeof(wrapping), BPF_ADJ_ROOM_MAC,
-				BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP) ||
-	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &wrapping, sizeof(wrapping), 0))
+	_Static_assert(sizeof(wrapping) >= sizeof(struct ipv6hdr) + GUE_BYTES, "room for all");
+	if (by_gue)
+		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
+	write_wrapping(wrapping, probe, real, setting, outer_ipv6, by_gue);
+	if (bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC, flags) ||
+	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr), wrapping, bytes, 0))
 		return VERDICT_DROPPED_TOO_BIG;
-	return VERDICT_FORWARDED_GUE;
+	return by_gue ? VERDICT_FORWARDED_GUE : VERDICT_FORWARDED_IPIP;
 }
 
 static __always_inline enum verdict send_probe(struct __sk_buff *skb, struct way *way)
 {
-	const struct iphdr *ip = read_ipv4(skb);
 	__u32 zero = 0;
 	const struct settings_value *setting = bpf_map_lookup_elem(&settings, &zero);
+	const struct address *source;
 	const struct real_value *real;
+	struct wrapped probe = {};
 	enum verdict verdict;
-	__be32 address;
-	__u16 ip_bytes;
+	__u32 ip_bytes;
+	int outer_ipv6;
 
-	if ((skb->mark & ~PROBE_MARK_SEAT_BITS) != PROBE_MARK_OWNER)
+	if ((skb->mark & ~PROBE_MARK_SEAT_BITS) != PROBE_MARK_OWNER || !read_probe(skb, &probe))
 		return VERDICT_DROPPED_NOT_PROBE;
 	real = find_real(skb);
 	if (!real)
 		return VERDICT_DROPPED_UNKNOWN_REAL;
-	if (!ip || real->family != FAMILY_IPV4)
+	outer_ipv6 = real->family == FAMILY_IPV6;
+	if (real->encap == ENCAP_L2 && outer_ipv6 != (probe.protocol == IPPROTO_IPV6))
 		return VERDICT_DROPPED_REAL_UNSUPPORTED;
-	if (!setting || (real->encap == ENCAP_GUE && !mapped_ipv4(&setting->tunnel_source)))
+	if (!setting)
 		return VERDICT_DROPPED_NO_TUNNEL_SOURCE;
-	address = mapped_ipv4(&real->address);
-	ip_bytes = bpf_ntohs(ip->tot_len) + (real->encap == ENCAP_GUE ? GUE_WRAPPING_BYTES : 0);
-	verdict = find_way(skb, mapped_ipv4(&setting->tunnel_source), address, ip_bytes, way);
+	source = outer_ipv6 ? &setting->tunnel_source_v6 : &setting->tunnel_source;
+	ip_bytes = probe.bytes;
+	if (real->encap != ENCAP_L2) {
+		if (is_unspecified(source))
+			return VERDICT_DROPPED_NO_TUNNEL_SOURCE;
+		ip_bytes += wrapping_bytes(outer_ipv6, real->encap == ENCAP_GUE);
+	}
+	verdict = find_way(skb, source, real, ip_bytes, way);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
 	if (real->encap == ENCAP_GUE)
-		return wrap(skb, ip, setting, address);
-	return way->next.ipv4_nh == address ? VERDICT_FORWARDED_L2 : VERDICT_DROPPED_NOT_ON_LINK;
+		return outer_ipv6 ? wrap(skb, &probe, setting, real, 1, 1)
+				  : wrap(skb, &probe, setting, real, 0, 1);
+	return outer_ipv6 ? wrap(skb, &probe, setting, real, 1, 0)
+			  : wrap(skb, &probe, setting, real, 0, 0);
 }
 
 SEC("tc")

@@ -1,7 +1,7 @@
 /*
- * The real server's end of the tunnel: takes the client's packet out of its GUE wrapping and gives
- * it to the stack, where the VIP is an address of the loopback. Attached to the interface that
- * tunnel packets come in by; everything else passes untouched.
+ * The real server's end of the tunnel: takes the client's packet out of GUE or IPIP and gives it to
+ * the stack, where the VIP is an address of the loopback. Every pairing of IPv4 and IPv6, outside
+ * and inside. Attached to the interface that tunnel packets come in by; all else passes untouched.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
@@ -12,7 +12,7 @@
 #include "real_verdict.h"
 #include "verdict.h"
 
-#define MAX_VIPS    512
+#define MAX_VIPS    16384
 #define MAX_TUNNELS 16
 
 /* Keeps the names of the verdicts in BTF. */
@@ -54,33 +54,58 @@ struct {
 	__type(value, struct counter);
 } verdicts SEC(".maps");
 
-/* Is this ours to unwrap? A fragment is not: wrapped packets carry DF. */
-static __always_inline enum verdict find_tunnel(struct cursor *cursor, __u32 *outer_bytes)
+/* Takes the tunnel's IP header; tells the protocol of what follows and whom it was sent to. */
+static __always_inline int take_outer_ip(struct cursor *cursor, __be16 ethertype,
+					 struct address *destination, __u8 *protocol)
 {
-	struct iphdr *ip = cursor_take(cursor, sizeof(*ip));
+	const struct ipv6hdr *ipv6;
+	struct iphdr *ipv4;
+
+	if (ethertype == bpf_htons(ETH_P_IPV6)) {
+		ipv6 = cursor_take(cursor, sizeof(*ipv6));
+		if (!ipv6 || ipv6->version != IPV6_VERSION)
+			return 0;
+		copy_ipv6(destination, &ipv6->daddr);
+		*protocol = ipv6->nexthdr;
+		return 1;
+	}
+	if (ethertype != bpf_htons(ETH_P_IP))
+		return 0;
+	ipv4 = cursor_take(cursor, sizeof(*ipv4));
+	/* A fragment is not ours: wrapped packets carry DF. */
+	if (!ipv4 || ipv4->version != IPV4_VERSION || ipv4->ihl < IPV4_MIN_HEADER_WORDS ||
+	    ipv4->frag_off & bpf_htons(IPV4_FRAGMENT_BITS))
+		return 0;
+	map_ipv4(destination, ipv4->daddr);
+	*protocol = ipv4->protocol;
+	return cursor_stand_after(cursor, ipv4, ipv4_header_bytes(ipv4));
+}
+
+/* Ours to unwrap: IPIP, or UDP to GUE's port, to one of our tunnel addresses. */
+static __always_inline enum verdict find_tunnel(struct cursor *cursor, __be16 ethertype,
+						__u8 *protocol)
+{
 	const struct settings_value *setting;
 	const struct udphdr *udp;
 	struct address address;
 	__u32 zero = 0;
 
-	if (!ip || ip->version != IPV4_VERSION || ip->ihl < IPV4_MIN_HEADER_WORDS ||
-	    ip->protocol != IPPROTO_UDP || ip->frag_off & bpf_htons(IPV4_FRAGMENT_BITS))
+	if (!take_outer_ip(cursor, ethertype, &address, protocol))
 		return VERDICT_PASSED_NOT_TUNNELLED;
-	*outer_bytes = ipv4_header_bytes(ip);
-	map_ipv4(&address, ip->daddr);
-	if (!cursor_stand_after(cursor, ip, *outer_bytes))
+	if (*protocol == IPPROTO_UDP) {
+		udp = cursor_take(cursor, sizeof(*udp));
+		setting = bpf_map_lookup_elem(&settings, &zero);
+		if (!udp || !setting || udp->dest != setting->gue_port)
+			return VERDICT_PASSED_NOT_TUNNELLED;
+	} else if (*protocol != IPPROTO_IPIP && *protocol != IPPROTO_IPV6) {
 		return VERDICT_PASSED_NOT_TUNNELLED;
-	udp = cursor_take(cursor, sizeof(*udp));
-	setting = bpf_map_lookup_elem(&settings, &zero);
-	if (!udp || !setting || udp->dest != setting->gue_port ||
-	    !bpf_map_lookup_elem(&tunnels, &address))
-		return VERDICT_PASSED_NOT_TUNNELLED;
-	*outer_bytes += sizeof(*udp);
-	return VERDICT_UNDECIDED;
+	}
+	return bpf_map_lookup_elem(&tunnels, &address) ? VERDICT_UNDECIDED
+						       : VERDICT_PASSED_NOT_TUNNELLED;
 }
 
 /* draft-ietf-intarea-gue section 3: options are skipped by length, none is known here. */
-static __always_inline enum verdict read_gue(struct cursor *cursor, __u32 *outer_bytes)
+static __always_inline enum verdict read_gue(struct cursor *cursor, __u8 *protocol)
 {
 	const struct gue_header *gue = cursor_take(cursor, sizeof(*gue));
 	__u32 option_bytes;
@@ -91,38 +116,56 @@ static __always_inline enum verdict read_gue(struct cursor *cursor, __u32 *outer
 		return VERDICT_DROPPED_GUE_VERSION;
 	if (gue->version_control_hlen & GUE_CONTROL_BIT)
 		return VERDICT_DROPPED_GUE_CONTROL;
-	if (gue->protocol != IPPROTO_IPIP)
+	*protocol = gue->protocol;
+	if (*protocol != IPPROTO_IPIP && *protocol != IPPROTO_IPV6)
 		return VERDICT_DROPPED_GUE_PROTOCOL;
 	option_bytes = (gue->version_control_hlen & GUE_HLEN_BITS) * GUE_HLEN_WORD_BYTES;
-	if (!cursor_take(cursor, option_bytes))
-		return VERDICT_DROPPED_GUE_SHORT;
-	*outer_bytes += sizeof(*gue) + option_bytes;
-	return VERDICT_UNDECIDED;
+	return cursor_take(cursor, option_bytes) ? VERDICT_UNDECIDED : VERDICT_DROPPED_GUE_SHORT;
 }
 
-static __always_inline enum verdict check_inner(struct cursor *cursor)
+/* The client's packet as its outer protocol says: whole, and for whom. */
+static __always_inline int read_inner(struct cursor *cursor, __u8 protocol, struct address *vip)
 {
 	__u32 left = cursor_left(cursor);
-	const struct iphdr *ip = cursor_take(cursor, sizeof(*ip));
-	struct address address;
+	const struct ipv6hdr *ipv6;
+	const struct iphdr *ipv4;
 
-	if (!ip || ip->version != IPV4_VERSION || ip->ihl < IPV4_MIN_HEADER_WORDS ||
-	    bpf_ntohs(ip->tot_len) < ipv4_header_bytes(ip) || bpf_ntohs(ip->tot_len) > left)
-		return VERDICT_DROPPED_INNER_MALFORMED;
-	map_ipv4(&address, ip->daddr);
-	return bpf_map_lookup_elem(&bound_vips, &address) ? VERDICT_UNDECIDED
-							  : VERDICT_DROPPED_NOT_BOUND;
+	if (protocol == IPPROTO_IPV6) {
+		ipv6 = cursor_take(cursor, sizeof(*ipv6));
+		if (!ipv6 || ipv6->version != IPV6_VERSION ||
+		    bpf_ntohs(ipv6->payload_len) + sizeof(*ipv6) > left)
+			return 0;
+		copy_ipv6(vip, &ipv6->daddr);
+		return 1;
+	}
+	ipv4 = cursor_take(cursor, sizeof(*ipv4));
+	if (!ipv4 || ipv4->version != IPV4_VERSION || ipv4->ihl < IPV4_MIN_HEADER_WORDS ||
+	    bpf_ntohs(ipv4->tot_len) < ipv4_header_bytes(ipv4) || bpf_ntohs(ipv4->tot_len) > left)
+		return 0;
+	map_ipv4(vip, ipv4->daddr);
+	return 1;
 }
 
-/* The Ethernet header is kept: it moves forward over the wrapping. */
+static __always_inline enum verdict check_inner(struct cursor cursor, __u8 protocol)
+{
+	struct address vip;
+
+	if (!read_inner(&cursor, protocol, &vip))
+		return VERDICT_DROPPED_INNER_MALFORMED;
+	return bpf_map_lookup_elem(&bound_vips, &vip) ? VERDICT_UNDECIDED
+						      : VERDICT_DROPPED_NOT_BOUND;
+}
+
+/* The Ethernet header is kept, of the inner family: it moves forward over the wrapping. */
 static __always_inline enum verdict cut_wrapping(struct xdp_md *ctx, struct ethhdr kept,
-						 __u32 bytes)
+						 __u32 bytes, __u8 protocol)
 {
 	struct cursor cursor = cursor_cut_head(ctx, bytes);
 	struct ethhdr *ethernet = cursor_take(&cursor, sizeof(*ethernet));
 
 	if (!ethernet)
-		return VERDICT_DROPPED_GUE_SHORT;
+		return VERDICT_DROPPED_INNER_MALFORMED;
+	kept.h_proto = protocol == IPPROTO_IPV6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 	*ethernet = kept;
 	return VERDICT_PASSED_UNWRAPPED;
 }
@@ -131,21 +174,25 @@ static __always_inline enum verdict unwrap(struct xdp_md *ctx, __u32 *frame_byte
 {
 	struct cursor cursor = cursor_at_start(ctx);
 	const struct ethhdr *ethernet;
-	__u32 outer_bytes = 0;
 	enum verdict verdict;
+	__u32 inner_bytes;
+	__u8 protocol = 0;
 
 	*frame_bytes = cursor_left(&cursor);
 	ethernet = cursor_take(&cursor, sizeof(*ethernet));
-	if (!ethernet || ethernet->h_proto != bpf_htons(ETH_P_IP))
+	if (!ethernet)
 		return VERDICT_PASSED_NOT_TUNNELLED;
-	verdict = find_tunnel(&cursor, &outer_bytes);
-	if (verdict == VERDICT_UNDECIDED)
-		verdict = read_gue(&cursor, &outer_bytes);
-	if (verdict == VERDICT_UNDECIDED)
-		verdict = check_inner(&cursor);
+	verdict = find_tunnel(&cursor, ethernet->h_proto, &protocol);
+	if (verdict == VERDICT_UNDECIDED && protocol == IPPROTO_UDP)
+		verdict = read_gue(&cursor, &protocol);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
-	return cut_wrapping(ctx, *ethernet, outer_bytes);
+	inner_bytes = cursor_left(&cursor);
+	verdict = check_inner(cursor, protocol);
+	if (verdict != VERDICT_UNDECIDED)
+		return verdict;
+	return cut_wrapping(ctx, *ethernet, *frame_bytes - sizeof(*ethernet) - inner_bytes,
+			    protocol);
 }
 
 SEC("xdp")

@@ -8,41 +8,53 @@
 #include <bpf/bpf_helpers.h>
 #include "packet.h"
 
-#define MAX_REALS 4096
+#define MAX_REALS 65536
 #define REAL_NONE 0 /* index 0 is never a real */
 
-enum family {
+enum __attribute__((packed)) family {
 	FAMILY_IPV4 = 4,
 	FAMILY_IPV6 = 6,
 };
 
-enum encap {
-	ENCAP_L2 = 0,  /* same subnet: new MAC addresses only */
-	ENCAP_GUE = 1, /* anywhere: IPv4, UDP, GUE variant 0 */
+enum __attribute__((packed)) encap {
+	ENCAP_L2 = 0,   /* same subnet: new MAC addresses only */
+	ENCAP_GUE = 1,  /* anywhere: outer IP, UDP, GUE variant 0 */
+	ENCAP_IPIP = 2, /* anywhere: outer IP alone (RFC 2003, 2473, 4213) */
 };
 
-enum real_state {
+enum __attribute__((packed)) real_state {
 	REAL_DOWN = 0, /* gets nothing; its remembered flows are chosen anew */
 	REAL_UP = 1,
 	REAL_DRAINING = 2, /* keeps its flows; the ring decides about new ones */
 };
 
+/* The way to a real as the agent knows it from routes and neighbours. */
+struct next_hop {
+	__u32 ifindex; /* 0: not known, so the kernel's FIB is asked for each packet */
+	__u32 mtu;     /* bytes of IP packet */
+	__u8 destination[ETH_ALEN];
+	__u8 source[ETH_ALEN];
+};
+
 struct real_value {
 	struct address address;
+	__u32 epoch; /* changes with the index's owner, so a new owner inherits no flows */
 	enum family family;
 	enum encap encap;
 	enum real_state state;
-	__u32 epoch; /* changes with the index's owner, so a new owner inherits no flows */
+	__u8 tunnel_checksum; /* fill in the outer UDP checksum */
+	struct next_hop hop;
 };
 
 struct settings_value {
-	struct address tunnel_source;
+	struct address tunnel_source;    /* of outer IPv4; unspecified: none */
+	struct address tunnel_source_v6; /* of outer IPv6; unspecified: none */
 	__be16 gue_port;
 	__u16 mtu; /* bytes of IP packet on the way to the reals; 0: the route alone decides */
 };
 
-_Static_assert(sizeof(struct real_value) == 32, "real value layout");
-_Static_assert(sizeof(struct settings_value) == 20, "settings layout");
+_Static_assert(sizeof(struct real_value) == 44, "real value layout");
+_Static_assert(sizeof(struct settings_value) == 36, "settings layout");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

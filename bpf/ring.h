@@ -1,6 +1,7 @@
 /*
- * From a flow to a real by the VIP's ring: slot = hash % RING_SLOTS. A ring is replaced whole by
- * one pointer write, so a packet sees the old ring or the new one.
+ * From a flow to a real by the VIP's ring: the hash's upper half scaled to RING_SLOTS, which
+ * costs a multiplication and no division. A ring is replaced whole by one pointer write, so a
+ * packet sees the old ring or the new one.
  */
 #pragma once
 
@@ -19,7 +20,7 @@ static __always_inline const struct real_value *find_live_real(__u32 index)
 static __always_inline enum verdict pick_by_ring(__u32 vip_index, __u64 hash, __u32 *real_index,
 						 const struct real_value **real)
 {
-	__u32 slot = (__u32)(hash % RING_SLOTS);
+	__u32 slot = (__u32)((hash >> 32) * RING_SLOTS >> 32);
 	void *ring = bpf_map_lookup_elem(&rings, &vip_index);
 	const __u32 *entry;
 

@@ -1,35 +1,42 @@
 """The data plane tried on this host's own kernel, in private maps, before or beside the real one.
 
-Owns the table of packets and the verdict each must get: one case at least for every verdict of both
-programs. Called by `waypost datapath selftest` and by the tests. Touches no pinned map and no real
-interface; needs root, for BPF and for a namespace of its own.
+Owns the table of packets for lb.bpf.c and the verdict each must get; that of real.bpf.c is in
+real_cases.py. Every verdict of both programs has a case at least. Called by `waypost datapath
+selftest` and by the tests. Touches no pinned map and no real interface; needs root, for BPF and for
+a namespace of its own.
 """
 
 from dataclasses import replace
 
 from bpf.packets import (
     ACK,
-    DONT_FRAGMENT,
     ETHERTYPE_ARP,
     ETHERTYPE_IPV6,
     ETHERTYPE_VLAN,
-    GUE_PORT,
     ICMP,
+    ICMPV6,
     MORE_FRAGMENTS,
     SYN,
     TCP,
     UDP,
     ethernet,
-    gue,
+    frame_of,
     ipv4,
+    ipv6,
     tcp,
     udp,
 )
+from bpf.real_cases import REAL_CASES
 from bpf.selftest_filter import FILTER_CASES
 from bpf.trial import (
     BOUND_VIP,
+    BOUND_VIP_V6,
+    CLIENT,
+    CLIENT_V6,
+    IP_OPTIONS,
+    OTHER,
+    OTHER_V6,
     TEST_QUEUE,
-    TUNNEL_END,
     TUNNEL_MTU,
     TUNNELLED,
     Balancer,
@@ -39,12 +46,8 @@ from bpf.trial import (
 )
 from bpf.workbench import TUNNEL_SOURCE, Workbench
 
-CLIENT = "198.51.100.7"
-OTHER = "198.51.100.9"  # an address of no VIP
-UNSPECIFIED = "0.0.0.0"
+UNSPECIFIED = "::"
 OCCUPIED_HEADROOM = 200  # metadata that leaves less than 32 bytes before the packet
-GUE_VARIANT_1, GUE_CONTROL = 0x40, 0x20
-IP_OPTIONS = bytes([1, 1, 1, 0])  # three no-operations, end of list (RFC 791 section 3.1)
 
 
 def client_tcp(octet: int, *, flags: int = ACK, payload: bytes = b"", ttl: int = 64) -> bytes:
@@ -53,19 +56,25 @@ def client_tcp(octet: int, *, flags: int = ACK, payload: bytes = b"", ttl: int =
     return ethernet(ipv4(CLIENT, f"192.0.2.{octet}", TCP, segment, ttl=ttl))
 
 
+def client_tcp_v6(octet: int, *, flags: int = ACK, payload: bytes = b"", ttl: int = 64) -> bytes:
+    """A client's TCP frame to port 80 of the service 2001:db8::`octet`."""
+    segment = tcp(40000, 80, flags, payload)
+    return frame_of(ipv6(CLIENT_V6, f"2001:db8::{octet:x}", TCP, segment, ttl=ttl))
+
+
 def client_udp(octet: int, port: int = 53) -> bytes:
     """A client's UDP frame to a service, which takes any port."""
     return ethernet(ipv4(CLIENT, f"192.0.2.{octet}", UDP, udp(40000, port, b"question")))
 
 
-def wrapped(inner: bytes, *, destination: str = TUNNEL_END, port: int = GUE_PORT) -> bytes:
-    """A tunnel frame from the edge; `inner` starts with the GUE header."""
-    return ethernet(ipv4(TUNNEL_SOURCE, destination, UDP, udp(50000, port, inner)))
-
-
 def without_settings(balancer: Balancer) -> None:
     """The state before the agent's first plan."""
-    balancer.write_settings(UNSPECIFIED)
+    balancer.write_settings(UNSPECIFIED, UNSPECIFIED)
+
+
+def without_ipv6_source(balancer: Balancer) -> None:
+    """An edge whose tunnel source is IPv4 alone."""
+    balancer.write_settings(TUNNEL_SOURCE, UNSPECIFIED)
 
 
 def without_flow_table(balancer: Balancer) -> None:
@@ -90,7 +99,6 @@ _TOO_BIG = bytes(TUNNEL_MTU - 40 - 32 + 1)  # one byte more than fits: IP, TCP, 
 LB_CASES = (
     Case(verdict="PASSED_NOT_IP", name="ARP", frame=ethernet(bytes(28), ETHERTYPE_ARP)),
     Case(verdict="PASSED_VLAN", name="a VLAN tag", frame=ethernet(bytes(50), ETHERTYPE_VLAN)),
-    Case(verdict="PASSED_IPV6", name="IPv6", frame=ethernet(bytes(40), ETHERTYPE_IPV6)),
     Case(verdict="PASSED_MALFORMED", name="half an IPv4 header", frame=client_tcp(1)[:24]),
     Case(
         verdict="PASSED_MALFORMED",
@@ -101,6 +109,26 @@ LB_CASES = (
         verdict="PASSED_MALFORMED",
         name="a total length beyond the frame",
         frame=client_tcp(1, payload=b"cut")[:-3],
+    ),
+    Case(
+        verdict="PASSED_MALFORMED",
+        name="another version in IPv6",
+        frame=ethernet(bytes(40), ETHERTYPE_IPV6),
+    ),
+    Case(
+        verdict="PASSED_MALFORMED",
+        name="an IPv6 length beyond the frame",
+        frame=client_tcp_v6(1, payload=b"cut")[:-3],
+    ),
+    Case(
+        verdict="PASSED_ICMP",
+        name="neighbour discovery",
+        frame=frame_of(ipv6(CLIENT_V6, "ff02::1:ff00:1", ICMPV6, b"\x87" + bytes(23))),
+    ),
+    Case(
+        verdict="DROPPED_ICMP",
+        name="ping of an IPv6 VIP",
+        frame=frame_of(ipv6(CLIENT_V6, BOUND_VIP_V6, ICMPV6, b"\x80" + bytes(7))),
     ),
     Case(
         verdict="PASSED_ICMP",
@@ -116,6 +144,16 @@ LB_CASES = (
         verdict="PASSED_OTHER_PROTOCOL",
         name="OSPF",
         frame=ethernet(ipv4(CLIENT, OTHER, 89, bytes(24))),
+    ),
+    Case(
+        verdict="PASSED_OTHER_PROTOCOL",
+        name="OSPF over IPv6",
+        frame=frame_of(ipv6(CLIENT_V6, OTHER_V6, 89, bytes(24))),
+    ),
+    Case(
+        verdict="PASSED_NOT_VIP",
+        name="the edge's own traffic over IPv6",
+        frame=frame_of(ipv6(CLIENT_V6, OTHER_V6, TCP, tcp(40000, 22))),
     ),
     Case(
         verdict="PASSED_NOT_VIP",
@@ -153,21 +191,42 @@ LB_CASES = (
         frame=ethernet(ipv4(CLIENT, BOUND_VIP, 89, bytes(24))),
     ),
     Case(
+        verdict="DROPPED_SHORT",
+        name="half a TCP header over IPv6",
+        frame=frame_of(ipv6(CLIENT_V6, BOUND_VIP_V6, TCP, bytes(8))),
+    ),
+    Case(
+        verdict="DROPPED_NO_SERVICE",
+        name="a protocol that no IPv6 VIP has",
+        frame=frame_of(ipv6(CLIENT_V6, BOUND_VIP_V6, 89, bytes(24))),
+    ),
+    Case(
         verdict="DROPPED_NO_SERVICE",
         name="a port that no VIP has",
         frame=ethernet(ipv4(CLIENT, BOUND_VIP, TCP, tcp(40000, 81))),
     ),
     Case(verdict="DROPPED_TTL", name="TTL 1", frame=client_tcp(1, ttl=1)),
     Case(verdict="DROPPED_TTL", name="TTL 0", frame=client_tcp(1, ttl=0)),
+    Case(verdict="DROPPED_TTL", name="hop limit 1", frame=client_tcp_v6(1, ttl=1)),
     Case(verdict="DROPPED_NO_RING", name="a VIP without a ring", frame=client_tcp(2)),
     Case(verdict="DROPPED_NO_REAL", name="an empty slot", frame=client_tcp(3)),
     Case(verdict="DROPPED_NO_REAL", name="a slot whose real is down", frame=client_tcp(10)),
-    Case(verdict="DROPPED_REAL_UNSUPPORTED", name="a real with IPv6", frame=client_tcp(4)),
     Case(
         verdict="DROPPED_NO_TUNNEL_SOURCE",
         name="no settings yet",
         frame=client_tcp(1),
         before=without_settings,
+    ),
+    Case(
+        verdict="DROPPED_NO_TUNNEL_SOURCE",
+        name="an IPv6 real, and no IPv6 source",
+        frame=client_tcp(4),
+        before=without_ipv6_source,
+    ),
+    Case(
+        verdict="DROPPED_TOO_BIG",
+        name="one byte above the MTU, in IPv6",
+        frame=client_tcp(4, payload=_TOO_BIG[20:]),
     ),
     Case(
         verdict="DROPPED_TOO_BIG",
@@ -185,6 +244,11 @@ LB_CASES = (
     ),
     Case(verdict="DROPPED_NOT_ON_LINK", name="an L2 real behind a router", frame=client_tcp(6)),
     Case(
+        verdict="DROPPED_NOT_ON_LINK",
+        name="an IPv6 L2 real behind a router",
+        frame=client_tcp_v6(16),
+    ),
+    Case(
         verdict="DROPPED_NO_HEADROOM",
         name="no room before the packet",
         frame=client_tcp(1),
@@ -198,6 +262,14 @@ LB_CASES = (
     ),
     Case(verdict="FORWARDED_NEW", name="a first packet, by tunnel", frame=client_tcp(1)),
     Case(verdict="FORWARDED_NEW", name="a first packet, by MAC", frame=client_tcp(5)),
+    Case(verdict="FORWARDED_NEW", name="IPv4 in IPv6, by GUE", frame=client_tcp(4)),
+    Case(verdict="FORWARDED_NEW", name="IPv6 in IPv4, by GUE", frame=client_tcp_v6(1)),
+    Case(verdict="FORWARDED_NEW", name="IPv6 in IPv6, by GUE", frame=client_tcp_v6(4)),
+    Case(verdict="FORWARDED_NEW", name="IPv4 in IPv4, by IPIP", frame=client_tcp(13)),
+    Case(verdict="FORWARDED_NEW", name="IPv6 in IPv4, by IPIP", frame=client_tcp_v6(13)),
+    Case(verdict="FORWARDED_NEW", name="IPv4 in IPv6, by IPIP", frame=client_tcp(14)),
+    Case(verdict="FORWARDED_NEW", name="IPv6 in IPv6, by IPIP", frame=client_tcp_v6(14)),
+    Case(verdict="FORWARDED_NEW", name="IPv6 by MAC", frame=client_tcp_v6(15)),
     Case(verdict="FORWARDED_NEW", name="back out the same interface", frame=client_tcp(11)),
     Case(verdict="FORWARDED_NEW", name="UDP to any port", frame=client_udp(1, 5353)),
     Case(
@@ -224,94 +296,17 @@ LB_CASES = (
         before=with_flow_of_another_epoch,
     ),
     Case(
+        verdict="FORWARDED_NO_MEMORY",
+        name="a VIP without flow memory",
+        frame=client_tcp(12),
+    ),
+    Case(
         verdict="FORWARDED_NO_TABLE",
         name="a receive queue without flow memory",
         frame=client_tcp(1),
         before=without_flow_table,
     ),
     *FILTER_CASES,
-)
-
-REAL_CASES = (
-    Case(verdict="PASSED_NOT_TUNNELLED", name="plain TCP", frame=ethernet(_TO_VIP)),
-    Case(
-        verdict="PASSED_NOT_TUNNELLED",
-        name="IPv6",
-        frame=ethernet(bytes(40), ETHERTYPE_IPV6),
-    ),
-    Case(
-        verdict="PASSED_NOT_TUNNELLED",
-        name="a tunnel to somebody else",
-        frame=wrapped(gue(_TO_VIP), destination=OTHER),
-    ),
-    Case(
-        verdict="PASSED_NOT_TUNNELLED",
-        name="UDP to another port",
-        frame=wrapped(gue(_TO_VIP), port=53),
-    ),
-    Case(
-        verdict="PASSED_NOT_TUNNELLED",
-        name="a fragment",
-        frame=ethernet(
-            ipv4(CLIENT, TUNNEL_END, UDP, udp(1, GUE_PORT, gue(_TO_VIP)), fragment=MORE_FRAGMENTS)
-        ),
-    ),
-    Case(verdict="PASSED_UNWRAPPED", name="a client's packet", frame=wrapped(gue(_TO_VIP))),
-    Case(
-        verdict="PASSED_UNWRAPPED",
-        name="the longest GUE options",
-        frame=wrapped(gue(_TO_VIP, options=bytes(124))),
-    ),
-    Case(
-        verdict="PASSED_UNWRAPPED",
-        name="options in the outer IPv4 header",
-        frame=ethernet(
-            ipv4(
-                CLIENT,
-                TUNNEL_END,
-                UDP,
-                udp(1, GUE_PORT, gue(_TO_VIP)),
-                options=IP_OPTIONS,
-                fragment=DONT_FRAGMENT,
-            )
-        ),
-    ),
-    Case(verdict="DROPPED_GUE_SHORT", name="no GUE header", frame=wrapped(b"")),
-    Case(
-        verdict="DROPPED_GUE_SHORT",
-        name="options beyond the frame",
-        frame=wrapped(gue(b"", first=31)),
-    ),
-    Case(
-        verdict="DROPPED_GUE_VERSION",
-        name="variant 1",
-        frame=wrapped(gue(_TO_VIP, first=GUE_VARIANT_1)),
-    ),
-    Case(
-        verdict="DROPPED_GUE_CONTROL",
-        name="a control message",
-        frame=wrapped(gue(_TO_VIP, first=GUE_CONTROL)),
-    ),
-    Case(
-        verdict="DROPPED_GUE_PROTOCOL",
-        name="IPv6 inside",
-        frame=wrapped(gue(_TO_VIP, protocol=41)),
-    ),
-    Case(
-        verdict="DROPPED_INNER_MALFORMED",
-        name="half a packet inside",
-        frame=wrapped(gue(_TO_VIP[:12])),
-    ),
-    Case(
-        verdict="DROPPED_INNER_MALFORMED",
-        name="a total length beyond the frame",
-        frame=wrapped(gue(_TO_VIP[:-1])),
-    ),
-    Case(
-        verdict="DROPPED_NOT_BOUND",
-        name="a VIP of another real",
-        frame=wrapped(gue(ipv4(CLIENT, OTHER, TCP, tcp(40000, 80)))),
-    ),
 )
 
 

@@ -9,13 +9,29 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from bpf import packets
+from bpf.layout import FieldValue
 from bpf.program import Program
-from bpf.workbench import NEAR_REAL, SAME_SIDE_REAL, SILENT_REAL, TUNNEL_SOURCE, Workbench
+from bpf.workbench import (
+    NEAR_REAL,
+    NEAR_REAL_V6,
+    SAME_SIDE_REAL,
+    SILENT_REAL,
+    TUNNEL_SOURCE,
+    TUNNEL_SOURCE_V6,
+    Workbench,
+)
 
+CLIENT = "198.51.100.7"
+CLIENT_V6 = "2001:db8:c::7"
+OTHER = "198.51.100.9"  # an address of no VIP
+OTHER_V6 = "2001:db8:c::9"
+IP_OPTIONS = bytes([1, 1, 1, 0])  # three no-operations, end of list (RFC 791 section 3.1)
 TUNNEL_MTU = 1500
 TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
-TUNNEL_END = "10.60.0.2"  # the real server's own address
+TUNNEL_END = "10.60.0.2"  # the real server's own addresses
+TUNNEL_END_V6 = "fd60::2"
 BOUND_VIP = "192.0.2.1"
+BOUND_VIP_V6 = "2001:db8::1"
 XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = 1, 2, 3, 4
 ACTIONS = {"PASSED": {XDP_PASS}, "DROPPED": {XDP_DROP}, "FORWARDED": {XDP_TX, XDP_REDIRECT}}
 MAPPED = bytes(10) + b"\xff\xff"
@@ -32,21 +48,23 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """One VIP of the bench: its address's last octet, and where all its slots lead."""
+    """One VIP of the bench: its addresses' last octet, and where all its slots lead."""
 
     octet: int
     real: str  # empty: the slots are empty
     encap: str = "ENCAP_GUE"
     state: str = "REAL_UP"
     has_ring: bool = True
+    flow_memory: bool = True
+    tunnel_checksum: bool = False
 
 
-TUNNELLED = Service(octet=1, real="10.60.0.2")
+TUNNELLED = Service(octet=1, real=TUNNEL_END)
 SERVICES = (
     TUNNELLED,
     Service(octet=2, real="", has_ring=False),
     Service(octet=3, real=""),
-    Service(octet=4, real="2001:db8::2"),
+    Service(octet=4, real=TUNNEL_END_V6),
     Service(octet=5, real=NEAR_REAL, encap="ENCAP_L2"),
     Service(octet=6, real="10.60.0.6", encap="ENCAP_L2"),
     Service(octet=7, real=SILENT_REAL),
@@ -54,6 +72,13 @@ SERVICES = (
     Service(octet=9, real="10.70.0.9"),
     Service(octet=10, real="10.60.0.10", state="REAL_DOWN"),
     Service(octet=11, real=SAME_SIDE_REAL, encap="ENCAP_L2"),
+    Service(octet=12, real=TUNNEL_END, flow_memory=False),
+    Service(octet=13, real=TUNNEL_END, encap="ENCAP_IPIP"),
+    Service(octet=14, real=TUNNEL_END_V6, encap="ENCAP_IPIP"),
+    Service(octet=15, real=NEAR_REAL_V6, encap="ENCAP_L2"),
+    Service(octet=16, real="fd60::6", encap="ENCAP_L2"),
+    Service(octet=17, real=TUNNEL_END, tunnel_checksum=True),
+    Service(octet=18, real=TUNNEL_END_V6, tunnel_checksum=True),
 )
 
 
@@ -89,17 +114,22 @@ class Balancer:
 
     def reset(self) -> None:
         """Settings as they should be, the first real up in epoch 1, no flow remembered."""
-        self.write_settings(TUNNEL_SOURCE)
+        self.write_settings(TUNNEL_SOURCE, TUNNEL_SOURCE_V6)
         self.write_real(TUNNELLED, epoch=1)
         self.empty_filter()
         with self.program.new_inner("flows", max_entries=1024) as table:
             self.program.maps["flows"].set_inner(TEST_QUEUE, table)
 
-    def write_settings(self, tunnel_source: str) -> None:
+    def write_settings(self, tunnel_source: str, tunnel_source_v6: str) -> None:
         """Writes the settings; "::" means not configured."""
         settings = self.program.maps["settings"]
-        values = {"gue_port": packets.GUE_PORT, "mtu": TUNNEL_MTU}
-        settings.put_at(0, settings.shape.value.pack(tunnel_source=mapped(tunnel_source), **values))
+        value = settings.shape.value.pack(
+            tunnel_source=mapped(tunnel_source),
+            tunnel_source_v6=mapped(tunnel_source_v6),
+            gue_port=packets.GUE_PORT,
+            mtu=TUNNEL_MTU,
+        )
+        settings.put_at(0, value)
 
     def empty_filter(self) -> None:
         """No rule, no limit."""
@@ -111,16 +141,18 @@ class Balancer:
                 trie.delete(key)
 
     def write_real(self, service: Service, *, epoch: int) -> None:
-        """Writes a service's real under the service's octet."""
+        """Writes a service's real under the service's octet; its next hop is for the FIB to say."""
         reals = self.program.maps["reals"]
-        value = reals.shape.value.pack(
-            address=mapped(service.real),
-            family=f"FAMILY_IPV{ip_address(service.real).version}",
-            encap=service.encap,
-            state=service.state,
-            epoch=epoch,
-        )
-        reals.put_at(service.octet, value)
+        layout = reals.shape.value
+        fields: dict[str, FieldValue] = {
+            "address": mapped(service.real),
+            "family": f"FAMILY_IPV{ip_address(service.real).version}",
+            "encap": service.encap,
+            "state": service.state,
+            "epoch": epoch,
+            "tunnel_checksum": int(service.tunnel_checksum),
+        }
+        reals.put_at(service.octet, layout.pack(**{**layout.unpack(bytes(layout.size)), **fields}))
 
     def run(self, case: Case) -> CaseResult:
         """Runs one case: the action, and the one counter that moved, must be the case's."""
@@ -141,11 +173,14 @@ class Balancer:
                 slot = ring.shape.value.scalar(service.octet if service.real else 0)
                 ring.fill(slot * ring.shape.max_entries)
                 maps["rings"].set_inner(service.octet, ring)
-        address = mapped(f"192.0.2.{service.octet}")
-        maps["vip_addresses"].put(address, maps["vip_addresses"].shape.value.scalar(1))
-        for protocol, port in ((packets.TCP, 80), (packets.UDP, 0)):
-            key = maps["vips"].shape.key.pack(address=address, port=port, protocol=protocol)
-            maps["vips"].put(key, maps["vips"].shape.value.pack(index=service.octet))
+        for address in map(mapped, (f"192.0.2.{service.octet}", f"2001:db8::{service.octet:x}")):
+            maps["vip_addresses"].put(address, maps["vip_addresses"].shape.value.scalar(1))
+            for protocol, port in ((packets.TCP, 80), (packets.UDP, 0)):
+                key = maps["vips"].shape.key.pack(address=address, port=port, protocol=protocol)
+                value = maps["vips"].shape.value.pack(
+                    index=service.octet, flow_memory=int(service.flow_memory)
+                )
+                maps["vips"].put(key, value)
 
 
 def mapped(address: str) -> bytes:
@@ -155,12 +190,17 @@ def mapped(address: str) -> bytes:
 
 
 class Unwrapper:
-    """A private copy of real.bpf.c: one tunnel address, one bound VIP."""
+    """A private copy of real.bpf.c: a tunnel address and a bound VIP of each family."""
 
     def __init__(self) -> None:
         self.program = Program.load("real")
         maps = self.program.maps
-        for name, address in (("tunnels", TUNNEL_END), ("bound_vips", BOUND_VIP)):
+        for name, address in (
+            ("tunnels", TUNNEL_END),
+            ("tunnels", TUNNEL_END_V6),
+            ("bound_vips", BOUND_VIP),
+            ("bound_vips", BOUND_VIP_V6),
+        ):
             maps[name].put(mapped(address), maps[name].shape.value.scalar(1))
         maps["settings"].put_at(0, maps["settings"].shape.value.pack(gue_port=packets.GUE_PORT))
 

@@ -5,11 +5,13 @@ benchmark. The namespace has no name and belongs to the calling thread: it disap
 the `with` block, or with the process.
 
 `in0` holds 10.50.0.1/24 and a gateway to 10.60.0.0/16, where tunnelled reals are; `out0` holds
-10.51.0.1/24 and forwards nothing that comes in by it. Their peers in1 and out1 are silent.
+10.51.0.1/24 and forwards nothing that comes in by it. Their peers in1 and out1 are silent. For IPv6
+the same with fd50::1/64, fd60::/16 and fd51::1/64.
 """
 
 import os
 from pathlib import Path
+from socket import AF_INET6
 from types import TracebackType
 from typing import Self
 
@@ -25,11 +27,18 @@ REFUSED_NETWORK = "10.70.0.0/16"
 NEAR_REAL = "10.51.0.2"  # on out0's subnet, neighbour known
 SILENT_REAL = "10.51.0.9"  # on out0's subnet, neighbour unknown
 SAME_SIDE_REAL = "10.50.0.2"  # on in0's subnet, neighbour known
+GATEWAY_V6 = "fd50::fe"
+TUNNEL_SOURCE_V6 = "fd50::1"
+FAR_NETWORK_V6 = "fd60::/16"
+NEAR_REAL_V6 = "fd51::2"
 NEIGHBOURS = {
     GATEWAY: ("in0", "02:00:00:00:00:fe"),
     SAME_SIDE_REAL: ("in0", "02:00:00:00:00:02"),
     NEAR_REAL: ("out0", "02:00:00:00:01:02"),
+    GATEWAY_V6: ("in0", "02:00:00:00:00:fe"),
+    NEAR_REAL_V6: ("out0", "02:00:00:00:01:06"),
 }
+IFA_F_NODAD = 0x02
 MTU = 2000  # room for a test of the data plane's own limit
 
 
@@ -88,14 +97,21 @@ class Workbench:
             self.in_ifindex, self.out_ifindex = interface_index("in0"), interface_index("out0")
             netlink.addr("add", index=self.in_ifindex, address=TUNNEL_SOURCE, prefixlen=24)
             netlink.addr("add", index=self.out_ifindex, address="10.51.0.1", prefixlen=24)
+            for index, address in (
+                (self.in_ifindex, TUNNEL_SOURCE_V6),
+                (self.out_ifindex, "fd51::1"),
+            ):
+                netlink.addr("add", index=index, address=address, prefixlen=64, flags=IFA_F_NODAD)
             for address, (name, mac) in NEIGHBOURS.items():
                 index = interface_index(name)
                 netlink.neigh("add", dst=address, lladdr=mac, ifindex=index, state="permanent")
             netlink.route("add", dst=FAR_NETWORK, gateway=GATEWAY)
+            netlink.route("add", dst=FAR_NETWORK_V6, gateway=GATEWAY_V6, family=AF_INET6)
             netlink.route("add", dst=REFUSED_NETWORK, type="unreachable")
         for name, forwards in (("all", "1"), ("lo", "1"), ("in0", "1"), ("out0", "0")):
-            setting = Path(f"/proc/sys/net/ipv4/conf/{name}/forwarding")
-            setting.write_text(forwards, encoding="ascii")
+            for family in ("ipv4", "ipv6"):
+                setting = Path(f"/proc/sys/net/{family}/conf/{name}/forwarding")
+                setting.write_text(forwards, encoding="ascii")
         # A test run may name an interface only when its driver has an XDP queue, so attach one.
         with Program.load("pass") as quiet:
             for name in ("in0", "out0"):

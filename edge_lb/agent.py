@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from random import Random
 
 from bpf.errors import BpfError
@@ -47,6 +47,7 @@ class EdgeSettings:
     edge: str
     site: SiteName
     tunnel_source: IPv4Address
+    tunnel_source_v6: IPv6Address | None
     mtu: int
     beat_s: float
     lease_s: float
@@ -253,6 +254,7 @@ class EdgeAgent:
             tunnel_source=self.settings.tunnel_source,
             mtu=self.settings.mtu,
             rings=self._rings,
+            tunnel_source_v6=self.settings.tunnel_source_v6,
         )
 
     def _recovered(self, held: Held) -> Seats:

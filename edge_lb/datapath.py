@@ -12,22 +12,31 @@ from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from pyroute2 import IPRoute
 
 from bpf import libbpf, program
 from bpf.errors import RehearsalFailedError
-from bpf.layout import Record
+from bpf.layout import FieldValue, Record
 from bpf.maps import Counter, Map
-from edge_lb.flow import Address, Flow, address_octets, flow_octets, slot
-from edge_lb.held import UNSPECIFIED, Held, HeldVip, expected, held_real, held_vip, vip_key
-from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
+from edge_lb.flow import Address, Flow, address_octets, slot
+from edge_lb.held import (
+    NO_HOP,
+    Held,
+    HeldVip,
+    expected,
+    held_real,
+    held_vip,
+    real_value,
+    vip_key,
+)
+from edge_lb.plan import Plan, PlannedReal, PlannedVip
 from edge_lb.rehearsal import borrowed, rehearse
 
 GUE_PORT = 6080  # IANA: gue
 UDP_FLOW_AGE_S = 30.0
-FLOWS_PER_QUEUE = 65536  # about 7 MB of kernel memory for each receive queue
 RINGS_AT_ONCE = 32  # half a megabyte each, held twice while they are swapped
 
 
@@ -66,7 +75,7 @@ class Datapath:
         pin_dir: Path,
         object_path: Path | None = None,
         *,
-        flows_per_queue: int = FLOWS_PER_QUEUE,
+        flows_per_queue: int = 65536,
         udp_flow_age_s: float = UDP_FLOW_AGE_S,
     ) -> None:
         self._interface = interface
@@ -119,11 +128,18 @@ class Datapath:
             pin_dir=pin_dir,
         )
         flows = self.program.maps["flows"]
-        made = set(flows.filled())
         for queue in range(min(queues, flows.shape.max_entries)):
-            if queue not in made:
+            if not self._has_flow_table(flows, queue):
                 with self.program.new_inner("flows", max_entries=self._flows_per_queue) as table:
                     flows.set_inner(queue, table)
+
+    def _has_flow_table(self, flows: Map, queue: int) -> bool:
+        """Whether an earlier start left a table of the configured size; another is replaced."""
+        table = flows.inner(queue)
+        if table is None:
+            return False
+        with table:
+            return libbpf.map_info(table.fd).max_entries == self._flows_per_queue
 
     def close(self) -> None:
         """Gives back every descriptor. Pins stay, so packets keep flowing."""
@@ -145,6 +161,7 @@ class Datapath:
         held = self.read_back() if applied is None else applied[1]
         if applied is None or _settings(applied[0]) != _settings(plan):
             self._write_settings(plan)
+        self._write_devices(plan)
         written = {real.index: real for real in applied[0].reals} if applied is not None else {}
         for real in plan.reals:
             if written.get(real.index) != real:
@@ -201,7 +218,7 @@ class Datapath:
     def locate(self, flow: Flow) -> FlowPlace:
         """Where a packet of this flow would go now. UnknownVipError when no VIP takes it."""
         vip_index = self._vip_index(flow)
-        queue, remembered = self._recall(flow)
+        queue, remembered = self._recall(flow, vip_index)
         return FlowPlace(
             slot=slot(flow),
             vip_index=vip_index,
@@ -229,15 +246,21 @@ class Datapath:
                 return value.integer("index")
         raise UnknownVipError(f"no VIP takes {flow.vip} port {flow.vip_port}")
 
-    def _recall(self, flow: Flow) -> tuple[int, int]:
+    def _recall(self, flow: Flow, vip_index: int) -> tuple[int, int]:
         """The queue whose table has the flow, and its real, while that memory still counts."""
         flows = self.program.maps["flows"]
+        key = self.program.btf.struct("flow_key").pack(
+            client=address_octets(flow.client),
+            client_port=flow.client_port,
+            vip_port=flow.vip_port,
+            vip_index=vip_index,
+        )
         for queue in flows.filled():
             table = flows.inner(queue)
             if table is None:
                 continue
             with table:
-                memory = table.get(flow_octets(flow))
+                memory = table.get(key)
             if memory is None or not self._is_fresh(flow, memory):
                 continue
             real = self.program.maps["reals"].at(memory.integer("real"))
@@ -256,21 +279,41 @@ class Datapath:
         settings.put_at(
             0,
             settings.shape.value.pack(
-                tunnel_source=address_octets(plan.tunnel_source), gue_port=GUE_PORT, mtu=plan.mtu
+                tunnel_source=address_octets(plan.tunnel_source),
+                tunnel_source_v6=address_octets(plan.tunnel_source_v6 or IPv6Address("::")),
+                gue_port=GUE_PORT,
+                mtu=plan.mtu,
             ),
         )
 
+    def _write_devices(self, plan: Plan) -> None:
+        """The interfaces that next hops leave by. A device that has gone leaves by itself."""
+        devices = self.program.maps["devices"]
+        scalar = devices.shape.key.scalar
+        wanted = {scalar(real.next_hop.ifindex) for real in plan.reals if real.next_hop is not None}
+        held = set(devices.keys())
+        for ifindex in wanted - held:
+            devices.put(ifindex, ifindex)
+        for ifindex in held - wanted:
+            devices.delete(ifindex)
+
     def _write_real(self, real: PlannedReal) -> None:
-        """Writes a real. A new owner of an index is DOWN until its whole value is there."""
+        """Writes a real. What a packet may not see half of has its switch off meanwhile."""
         reals = self.program.maps["reals"]
-        old = reals.at(real.index)
-        new = _real_value(reals, real, real.state)
-        if old["epoch"] != real.epoch or old["address"] != address_octets(real.address):
-            reals.put_at(real.index, reals.shape.value.pack(**{**old, "state": "REAL_DOWN"}))
-            reals.put_at(real.index, _real_value(reals, real, RealForwarding.DOWN))
+        layout = reals.shape.value
+        old, new = reals.at(real.index), real_value(layout, real)
+        if dict(old) == dict(new):
+            return
+        is_new_owner = old["epoch"] != new["epoch"] or old["address"] != new["address"]
+        off: dict[str, FieldValue] = {"hop.ifindex": NO_HOP.ifindex}
+        if is_new_owner:
+            off["state"] = "REAL_DOWN"
+        reals.put_at(real.index, layout.pack(**{**old, **off}))
+        reals.put_at(real.index, layout.pack(**{**new, **off}))
+        if is_new_owner:
             counters = self.program.maps["real_counters"]
             counters.put_at(real.index, bytes(counters.shape.value.size))
-        reals.put_at(real.index, new)
+        reals.put_at(real.index, layout.pack(**new))
 
     def _write_rings(self, vips: Sequence[PlannedVip]) -> None:
         """Puts every ring that differs into a new map each, and swaps the pointers."""
@@ -293,7 +336,8 @@ class Datapath:
     def _write_vip(self, vip: PlannedVip) -> None:
         vips, addresses = self.program.maps["vips"], self.program.maps["vip_addresses"]
         addresses.put(address_octets(vip.address), addresses.shape.value.scalar(1))
-        vips.put(vip_key(vips, vip), vips.shape.value.pack(index=vip.index))
+        value = vips.shape.value.pack(index=vip.index, flow_memory=int(vip.flow_memory))
+        vips.put(vip_key(vips, vip), value)
 
     def _free_reassigned_indexes(self, held: Held, plan: Plan) -> None:
         """A VIP that leaves must not be seen with the ring of the one that takes its index."""
@@ -327,30 +371,13 @@ class Datapath:
         kept = {real.index for real in plan.reals}
         for real in held.reals:
             if real.index not in kept and real.address is not None:
-                reals.put_at(
-                    real.index,
-                    reals.shape.value.pack(
-                        address=UNSPECIFIED,
-                        family="FAMILY_IPV4",
-                        encap="ENCAP_L2",
-                        state="REAL_DOWN",
-                        epoch=real.epoch,
-                    ),
-                )
+                layout = reals.shape.value
+                freed = layout.unpack(bytes(layout.size))
+                reals.put_at(real.index, layout.pack(**{**freed, "epoch": real.epoch}))
 
 
-def _real_value(reals: Map, real: PlannedReal, state: RealForwarding) -> bytes:
-    return reals.shape.value.pack(
-        address=address_octets(real.address),
-        family=f"FAMILY_IPV{real.address.version}",
-        encap=f"ENCAP_{real.encap.name}",
-        state=f"REAL_{state.name}",
-        epoch=real.epoch,
-    )
-
-
-def _settings(plan: Plan) -> tuple[Address, int]:
-    return plan.tunnel_source, plan.mtu
+def _settings(plan: Plan) -> tuple[Address, Address | None, int]:
+    return plan.tunnel_source, plan.tunnel_source_v6, plan.mtu
 
 
 def _receive_queues(interface: str) -> int:

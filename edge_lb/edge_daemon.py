@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from random import Random
 
@@ -26,7 +26,7 @@ from edge_lb.seats import capacity_faults
 from edge_lb.sysctls import EDGE_WANTED, Sysctls
 from gslb.fleet.config import ConfigError, Fault, load_fleet, nearest
 from gslb.fleet.host import EdgeHost, fleet_path, load_host
-from gslb.fleet.model import EdgeName, Fleet, SiteName
+from gslb.fleet.model import EdgeName, Encap, Fleet, SiteName
 from gslb.service import clock, log
 from gslb.service.admin import AdminServer
 from gslb.service.events import EventLog
@@ -82,7 +82,11 @@ def run_edge(path: Path) -> int:
     need_interface(host.edge.interface, "$.edge.interface")
     state_dir = Path(host.host.state_dir)
     with hold_lock(state_dir, ROLE):
-        datapath = Datapath(host.edge.interface, Path(host.edge.pin_dir))
+        datapath = Datapath(
+            host.edge.interface,
+            Path(host.edge.pin_dir),
+            flows_per_queue=host.edge.flows_per_queue,
+        )
         way = Prober(host.edge.interface)
         with translated():
             datapath.open()
@@ -163,6 +167,7 @@ def _settings(host: EdgeHost) -> EdgeSettings:
         edge=host.host.name,
         site=SiteName(host.edge.site),
         tunnel_source=IPv4Address(host.edge.tunnel_source),
+        tunnel_source_v6=IPv6Address(v6) if (v6 := host.edge.tunnel_source_v6) else None,
         mtu=host.edge.mtu,
         beat_s=host.edge.beat_s,
         lease_s=host.edge.lease_s,
@@ -178,7 +183,18 @@ def _faults(host: EdgeHost, fleet: Fleet) -> list[tuple[str, str, str]]:
     elif EdgeName(host.host.name) not in site.edges:
         reason = f"`{host.host.name}` is no edge of site `{site.name}`"
         found.append(("$.host.name", reason, nearest(host.host.name, site.edges)))
-    if ip_address(host.edge.tunnel_source).version != 4:
-        reason = f"`{host.edge.tunnel_source}` is not IPv4"
-        found.append(("$.edge.tunnel_source", reason, "tunnels are IPv4"))
+    if not host.edge.tunnel_source_v6:
+        found += [
+            ("$.edge.tunnel_source_v6", f"missing, and VIP `{vip}` has the real {real}", "name one")
+            for vip, real in _first_ipv6_tunnel(fleet, SiteName(host.edge.site))
+        ]
     return found
+
+
+def _first_ipv6_tunnel(fleet: Fleet, site: SiteName) -> list[tuple[str, str]]:
+    """The first VIP of a site that tunnels to an IPv6 address, and that real."""
+    for vip in fleet.vips_of_site(site):
+        for real in (fleet.reals[name] for name in vip.reals):
+            if real.address.version == 6 and vip.encap_of(real) is not Encap.L2:
+                return [(vip.name, f"`{real.name}` at {real.address}")]
+    return []

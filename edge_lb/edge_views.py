@@ -97,7 +97,7 @@ class EdgeViews:
                         site=real.site,
                         address=str(real.address),
                         weight=real.weight,
-                        encap=real.encap,
+                        encap=agent.fleet.vips[VipName(vip.name)].encap_of(real),
                         state=health.state,
                         since_s=health.since_s,
                         slots=planned.get(vip.name, Tally())[seat.index],

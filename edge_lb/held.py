@@ -7,13 +7,14 @@ by the agent to find its seats again after a restart. Pure.
 import socket
 from dataclasses import dataclass
 
-from bpf.layout import Record
+from bpf.layout import FieldValue, Layout, Record
 from bpf.maps import Map
 from edge_lb.flow import Address, address_from_octets, address_octets
-from edge_lb.plan import Plan, PlannedVip, RealForwarding
+from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
 from gslb.fleet.model import Encap, Protocol
 
 UNSPECIFIED = bytes(16)
+NO_HOP = NextHop(ifindex=0, mtu=0, destination=bytes(6), source=bytes(6))
 IP_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
 
@@ -36,6 +37,7 @@ class HeldVip:
     address: Address
     port: int
     protocol: Protocol
+    flow_memory: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +62,34 @@ def expected(plan: Plan) -> Held:
             for real in plan.reals
         ),
         vips=tuple(
-            HeldVip(index=vip.index, address=vip.address, port=vip.port, protocol=vip.protocol)
+            HeldVip(
+                index=vip.index,
+                address=vip.address,
+                port=vip.port,
+                protocol=vip.protocol,
+                flow_memory=vip.flow_memory,
+            )
             for vip in plan.vips
         ),
     )
+
+
+def real_value(layout: Layout, real: PlannedReal) -> Record:
+    """The record of a planned real."""
+    hop = real.next_hop or NO_HOP
+    fields: dict[str, FieldValue] = {
+        "address": address_octets(real.address),
+        "family": f"FAMILY_IPV{real.address.version}",
+        "encap": f"ENCAP_{real.encap.name}",
+        "state": f"REAL_{real.state.name}",
+        "epoch": real.epoch,
+        "tunnel_checksum": int(real.tunnel_checksum),
+        "hop.ifindex": hop.ifindex,
+        "hop.mtu": hop.mtu,
+        "hop.destination": hop.destination,
+        "hop.source": hop.source,
+    }
+    return layout.unpack(layout.pack(**fields))
 
 
 def vip_key(vips: Map, vip: PlannedVip | HeldVip) -> bytes:
@@ -90,4 +116,5 @@ def held_vip(key: Record, value: Record) -> HeldVip:
         address=address_from_octets(key.octets("address")),
         port=key.integer("port"),
         protocol=protocols[key.integer("protocol")],
+        flow_memory=bool(value.integer("flow_memory")),
     )

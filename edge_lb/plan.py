@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from edge_lb.fastring import build_ring, moved, seat_ring
 from edge_lb.maglev import Member
@@ -29,8 +29,21 @@ class RealForwarding(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NextHop:
+    """The way to a real: interface, MAC addresses, and the bytes of IP packet that fit."""
+
+    ifindex: int
+    mtu: int
+    destination: bytes
+    source: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedReal:
-    """One real behind one VIP; `name` is VIP/REAL, `index` and `epoch` are its seat."""
+    """One real behind one VIP; `name` is VIP/REAL, `index` and `epoch` are its seat.
+
+    Without a `next_hop` the kernel's FIB is asked for every packet.
+    """
 
     name: str
     index: int
@@ -38,6 +51,8 @@ class PlannedReal:
     address: Address
     encap: Encap
     state: RealForwarding
+    tunnel_checksum: bool = False
+    next_hop: NextHop | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +65,7 @@ class PlannedVip:
     port: int
     protocol: Protocol
     ring: array[int]
+    flow_memory: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +77,7 @@ class Plan:
     reals: tuple[PlannedReal, ...]
     tunnel_source: IPv4Address
     mtu: int
+    tunnel_source_v6: IPv6Address | None = None
 
     def same_content(self, other: Plan) -> bool:
         """Whether both leave the same maps; the generation does not matter."""
@@ -68,6 +85,7 @@ class Plan:
             self.vips == other.vips
             and self.reals == other.reals
             and self.tunnel_source == other.tunnel_source
+            and self.tunnel_source_v6 == other.tunnel_source_v6
             and self.mtu == other.mtu
         )
 
@@ -142,6 +160,7 @@ def build_plan(
     tunnel_source: IPv4Address,
     mtu: int,
     rings: Rings,
+    tunnel_source_v6: IPv6Address | None = None,
 ) -> Plan:
     """The plan of one site. `seats` must hold every pair; a pair without a standing is UNKNOWN."""
     vips: list[PlannedVip] = []
@@ -159,8 +178,9 @@ def build_plan(
                 index=seat.index,
                 epoch=seat.epoch,
                 address=real.address,
-                encap=real.encap,
+                encap=vip.encap_of(real),
                 state=state,
+                tunnel_checksum=vip.tunnel_checksum,
             )
             reals.append(planned)
             if state is RealForwarding.UP and real.weight > 0:
@@ -173,6 +193,7 @@ def build_plan(
                 port=vip.port,
                 protocol=vip.protocol,
                 ring=rings.ring(tuple(members)),
+                flow_memory=vip.flow_memory,
             )
         )
     rings.forget_unused()
@@ -182,6 +203,7 @@ def build_plan(
         reals=tuple(reals),
         tunnel_source=tunnel_source,
         mtu=mtu,
+        tunnel_source_v6=tunnel_source_v6,
     )
 
 

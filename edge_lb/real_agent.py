@@ -210,7 +210,7 @@ class RealAgent:
     def _attach(self, vips: Sequence[Address]) -> None:
         """The program and its maps, or none of it where edges deliver by MAC address."""
         with translated():
-            if self.real.encap is Encap.GUE:
+            if set(self.fleet.encaps_of(self.real.name)) - {Encap.L2}:
                 if not self.unwrapper.is_open:
                     self.unwrapper.open()
                 self.unwrapper.apply([self.real.address], vips)
@@ -242,7 +242,7 @@ class RealAgent:
 
     def _datapath_words(self) -> str:
         if self.unwrapper.is_open:
-            return f"unwraps GUE on {self.host.real.interface}, xdp native"
+            return f"unwraps GUE and IPIP on {self.host.real.interface}, xdp native"
         return "l2: nothing to unwrap"
 
 

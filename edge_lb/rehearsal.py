@@ -1,23 +1,24 @@
 """A new program tried on the live maps, before any packet of a client meets it.
 
 Owns what is sent and what is right: for every VIP that the maps hold, flows from many ports, each
-twice, must go to the real that the held ring names, and must be remembered there. Called by
+twice, must go to the real that the held ring names, and must be remembered there if the VIP wants. Called by
 `edge_lb.datapath` at a take-over. The program borrows the maps that lead to a real; its counters,
 its flow memory and its filter are its own, so nothing of it is seen.
 """
 
 import socket
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from bpf.layout import MapShape
-from bpf.packets import ACK, ethernet, ipv4, tcp, udp
+from bpf.packets import ACK, frame_of, ip, tcp, udp
 from bpf.program import Program
 from edge_lb.flow import Flow
 from edge_lb.held import IP_PROTOCOLS, Held, HeldVip
 from edge_lb.plan import RealForwarding
 
-CLIENT = IPv4Address("192.0.2.254")  # RFC 5737: nobody's
+# RFC 5737, 3849: nobody's
+CLIENTS = {4: IPv4Address("192.0.2.254"), 6: IPv6Address("2001:db8::fe")}
 PORTS = range(50000, 50008)
 ANY_PORT = 443  # asked for where a VIP serves every port
 TABLE_FLOWS = 4096
@@ -25,7 +26,6 @@ TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
 # What the way to a real may say of any program: the real was chosen, the network is not ready.
 ON_THE_WAY = frozenset(
     {
-        "DROPPED_REAL_UNSUPPORTED",
         "DROPPED_TOO_BIG",
         "DROPPED_NO_ROUTE",
         "DROPPED_ROUTE_REFUSED",
@@ -57,7 +57,9 @@ def rehearse(
     for vip in held.vips:
         for flow in _flows(vip):
             wanted = ring_real(vip.index, flow)
-            fault = _try(program, ifindex, flow, wanted) if wanted in live else ""
+            if wanted not in live:
+                continue
+            fault = _try(program, ifindex, flow, wanted, memory=vip.flow_memory)
             if fault:
                 faults.append(f"{vip.address}:{vip.port}/{vip.protocol}: {fault}")
                 break
@@ -65,20 +67,20 @@ def rehearse(
 
 
 def _flows(vip: HeldVip) -> Iterator[Flow]:
-    if vip.address.version == 4:
-        for port in PORTS:
-            yield Flow(
-                client=CLIENT,
-                client_port=port,
-                vip=vip.address,
-                vip_port=vip.port or ANY_PORT,
-                protocol=IP_PROTOCOLS[vip.protocol],
-            )
+    for port in PORTS:
+        yield Flow(
+            client=CLIENTS[vip.address.version],
+            client_port=port,
+            vip=vip.address,
+            vip_port=vip.port or ANY_PORT,
+            protocol=IP_PROTOCOLS[vip.protocol],
+        )
 
 
-def _try(program: Program, ifindex: int, flow: Flow, wanted: int) -> str:
+def _try(program: Program, ifindex: int, flow: Flow, wanted: int, *, memory: bool) -> str:
     """The first thing that is wrong with this flow's first two packets; empty if none is."""
-    for verdicts in ({"FORWARDED_NEW"}, {"FORWARDED_REMEMBERED"}):
+    remembered = ({"FORWARDED_NEW"}, {"FORWARDED_REMEMBERED"})
+    for verdicts in remembered if memory else ({"FORWARDED_NO_MEMORY"},):
         counters = program.maps["real_counters"]
         sent, counted = counters.total(wanted).packets, _counted(program)
         program.test_run(_frame(flow), ifindex=ifindex)
@@ -102,4 +104,4 @@ def _frame(flow: Flow) -> bytes:
         segment = tcp(flow.client_port, flow.vip_port, ACK)
     else:
         segment = udp(flow.client_port, flow.vip_port, b"rehearsal")
-    return ethernet(ipv4(str(flow.client), str(flow.vip), flow.protocol, segment))
+    return frame_of(ip(str(flow.client), str(flow.vip), flow.protocol, segment))

@@ -16,8 +16,8 @@ import msgspec
 
 from gslb.fleet.model import Address, Fleet, Protocol, SiteName, Vip
 
-VIPS_MAX = 512  # max_entries of the maps vips and rings
-SEATS_MAX = 4095  # max_entries of the map reals, without index 0, which is "no real"
+VIPS_MAX = 16384  # max_entries of the maps vips and rings
+SEATS_MAX = 65535  # max_entries of the map reals, without index 0, which is "no real"
 
 
 class Seat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -81,7 +81,7 @@ def real_list(snapshot: Snapshot) -> RealList:
                         site=real.site,
                         address=str(real.address),
                         weight=real.weight,
-                        encap=real.encap,
+                        encap=", ".join(fleet.encaps_of(real.name)),
                         state=health.state,
                         since_s=health.since_s,
                         slots=-1,

@@ -90,7 +90,7 @@ class RealSection(_Section, frozen=True):
     site: str
     address: str
     weight: int = 100
-    encap: Encap = Encap.GUE
+    encap: Encap | None = None
 
 
 class CheckSection(_Section, frozen=True):
@@ -125,6 +125,9 @@ class VipSection(_Section, frozen=True):
     protocol: Protocol = Protocol.TCP
     check: CheckSection = CheckSection()
     limit: LimitSection = LimitSection()
+    encap: Encap = Encap.GUE
+    tunnel_checksum: bool = False
+    flow_memory: bool = True
 
 
 class FilterSection(_Section, frozen=True):
@@ -300,6 +303,9 @@ def build_fleet(
                 reals=tuple(RealName(real) for real in vip.reals),
                 check=_check(vip),
                 limit=rate_of(vip.limit.packets_per_s, vip.limit.burst),
+                encap=vip.encap,
+                tunnel_checksum=vip.tunnel_checksum,
+                flow_memory=vip.flow_memory,
             )
             for name, vip in shape.vip.items()
         },

@@ -137,10 +137,12 @@ def _members(shape: FleetFile, at: str, vip: VipSection, address: Address | None
             yield here, f"`{name}` has the VIP's own address", "give the real an address of its own"
     if known and all(real.weight == 0 for real in known):
         yield f"{at}.reals", "every real has weight 0", "give one of them a weight above 0"
-    families = {(_address_or_none(real.address) or _V4).version for real in known}
-    by_l2 = any(real.encap is Encap.L2 for real in known)
-    if address is not None and address.version == 6 and by_l2 and 4 in families:
-        yield f"{at}.reals", "an IPv6 VIP cannot reach an IPv4 real by l2", "use gue"
+    if (
+        vip.tunnel_checksum
+        and known
+        and not any((real.encap or vip.encap) is Encap.GUE for real in known)
+    ):
+        yield f"{at}.tunnel_checksum", "no real of this VIP is reached by gue", "only gue has one"
 
 
 def _check(at: str, check: CheckSection, vip_port: int) -> Found:
@@ -244,9 +246,6 @@ def _zones(shape: FleetFile) -> Found:
 def _domain(name: str) -> bool:
     labels = name.rstrip(".").split(".") if name != "." else []
     return len(name) <= 254 and all(_LABEL.fullmatch(label) for label in labels)
-
-
-_V4 = ip_address("0.0.0.0")
 
 
 def _address_or_none(text: str) -> Address | None:

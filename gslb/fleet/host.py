@@ -72,12 +72,14 @@ class HttpsSection(_Section, frozen=True):
 
 
 class EdgeSection(_Section, frozen=True):
-    """[edge]. `tunnel_source` is the outer source address of what is encapsulated."""
+    """[edge]. Tunnel sources are the outer source addresses of what is encapsulated, by family."""
 
     site: str
     interface: str
     pin_dir: str
     tunnel_source: str
+    tunnel_source_v6: str = ""  # needed where a real has an IPv6 address
+    flows_per_queue: int = 65536  # flow memory of each receive queue; about 110 bytes a flow
     mtu: int = 1500
     lease_s: float = 5.0
     beat_s: float = 1.0
@@ -173,7 +175,12 @@ def _faults(host: DnsHost | HttpsHost | EdgeHost | RealHost) -> _Found:
         case HttpsHost():
             found += _listen_fault("$.https.listen", host.https.listen)
         case EdgeHost():
-            found += _address_fault("$.edge.tunnel_source", host.edge.tunnel_source)
+            found += _address_fault("$.edge.tunnel_source", host.edge.tunnel_source, 4)
+            if host.edge.tunnel_source_v6:
+                v6 = host.edge.tunnel_source_v6
+                found += _address_fault("$.edge.tunnel_source_v6", v6, 6)
+            if not 1024 <= host.edge.flows_per_queue <= 1 << 26:
+                found.append(("$.edge.flows_per_queue", "out of range", "1024..67108864"))
             if not 0 < host.edge.beat_s * 2 <= host.edge.lease_s:
                 advice = "a lease must outlive a lost beat"
                 found.append(("$.edge.lease_s", "shorter than two beats", advice))
@@ -207,9 +214,11 @@ def _listen_fault(at: str, text: str) -> _Found:
     return []
 
 
-def _address_fault(at: str, text: str) -> _Found:
+def _address_fault(at: str, text: str, version: int) -> _Found:
     try:
-        ip_address(text)
+        address = ip_address(text)
     except ValueError:
         return [(at, f"`{text}` is not an IP address", "")]
+    if address.version != version:
+        return [(at, f"`{text}` is not IPv{version}", "there is one tunnel source a family")]
     return []

@@ -37,6 +37,7 @@ class Encap(StrEnum):
 
     L2 = "l2"  # the destination MAC is rewritten; the real shares the edge's subnet
     GUE = "gue"  # the packet travels in UDP (draft-ietf-intarea-gue, variant 0)
+    IPIP = "ipip"  # the packet travels in an IP header alone (RFC 2003, 2473, 4213)
 
 
 class CheckKind(StrEnum):
@@ -99,7 +100,7 @@ class Real:
     site: SiteName
     address: Address
     weight: int
-    encap: Encap
+    encap: Encap | None = None  # None: as each of its VIPs says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +150,13 @@ class Vip:
     reals: tuple[RealName, ...]
     check: Check
     limit: Rate | None = None  # over all of its clients, at each edge
+    encap: Encap = Encap.GUE
+    tunnel_checksum: bool = False  # fill in the UDP checksum of GUE
+    flow_memory: bool = True
+
+    def encap_of(self, real: Real) -> Encap:
+        """How packets of this VIP travel to `real`: the real's own word goes first."""
+        return real.encap or self.encap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +196,12 @@ class Fleet:
     def vips_of_site(self, site: SiteName) -> tuple[Vip, ...]:
         """The VIPs served at `site`, in the order of the configuration."""
         return tuple(vip for vip in self.vips.values() if vip.site == site)
+
+    def encaps_of(self, name: RealName) -> tuple[Encap, ...]:
+        """How packets reach this real, over all of its VIPs, each way once."""
+        real = self.reals[name]
+        ways = {vip.encap_of(real) for vip in self.vips.values() if name in vip.reals}
+        return tuple(sorted(ways))
 
     def pools_of_vip(self, name: VipName) -> tuple[Pool, ...]:
         """The pools that may answer with this VIP."""

@@ -79,12 +79,16 @@ CASES = (
         name="beyond the last seat",
         send=lambda way: send(way, 0xFFFFF),
     ),
-    Case(verdict="DROPPED_REAL_UNSUPPORTED", name="an IPv6 real", send=lambda way: send(way, 4)),
+    Case(
+        verdict="DROPPED_REAL_UNSUPPORTED",
+        name="an IPv6 real by MAC, for an IPv4 VIP",
+        send=lambda way: send(way, 15),
+    ),
     Case(
         verdict="DROPPED_NO_TUNNEL_SOURCE",
         name="before the first plan",
         send=lambda way: send(way, 1),
-        before=lambda balancer: balancer.write_settings("0.0.0.0"),
+        before=lambda balancer: balancer.write_settings("::", "::"),
     ),
     Case(verdict="DROPPED_NO_ROUTE", name="no route", send=lambda way: send(way, 8)),
     Case(verdict="DROPPED_NO_ROUTE", name="a refusing route", send=lambda way: send(way, 9)),
@@ -92,6 +96,14 @@ CASES = (
     Case(verdict="DROPPED_TOO_BIG", name="longer than the way carries", send=send_large),
     Case(verdict="FORWARDED_L2", name="on the same subnet", send=lambda way: send(way, 11)),
     Case(verdict="FORWARDED_GUE", name="behind the gateway", send=lambda way: send(way, 1)),
+    Case(verdict="FORWARDED_GUE", name="by IPv6", send=lambda way: send(way, 4)),
+    Case(verdict="FORWARDED_IPIP", name="by IPIP", send=lambda way: send(way, 13)),
+    Case(verdict="FORWARDED_IPIP", name="by IPIP in IPv6", send=lambda way: send(way, 14)),
+    Case(
+        verdict="FORWARDED_GUE",
+        name="an IPv6 VIP",
+        send=lambda way: send(way, 1, vip="2001:db8::1"),
+    ),
     Case(verdict="FORWARDED_GUE", name="a real that is down", send=lambda way: send(way, 10)),
     Case(
         verdict="FORWARDED_GUE",
@@ -117,12 +129,12 @@ def test_every_verdict_of_the_probe_has_a_case(way: Prober):
     assert {case.verdict for case in CASES} == set(way.verdicts())
 
 
-def caught(way: Prober, seat: int) -> bytes:
+def caught(way: Prober, seat: int, *, vip: str = VIP) -> bytes:
     """The frame that leaves in0 for this seat's real, as its peer sees it."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as peer:
         peer.bind(("in1", 3))
         peer.settimeout(PATIENCE_S)
-        send(way, seat)
+        send(way, seat, vip=vip)
         while True:
             frame = peer.recv(2048)
             if b"probe" in frame:
@@ -143,6 +155,22 @@ def test_a_wrapped_probe_is_a_clients_packet_from_the_edge(balancer: Balancer, w
     assert wrapped.gue == bytes([0, packets.IPIP, 0, 0])
     assert (str(inner.source), str(inner.destination)) == (TUNNEL_SOURCE, VIP)
     assert inner.checksum_ok
+    assert inner.payload[8:] == b"probe"
+
+
+@pytest.mark.parametrize(("seat", "wrapping"), [(4, 52), (13, 20), (14, 40)])
+@pytest.mark.parametrize("vip", [VIP, "2001:db8::1"])
+def test_every_tunnel_carries_probes_of_both_families(
+    way: Prober, seat: int, wrapping: int, vip: str
+):
+    frame = caught(way, seat, vip=vip)
+
+    outer = packets.read_ip(frame[packets.ETHERNET_BYTES :])
+    inner = packets.read_ip(frame[packets.ETHERNET_BYTES + wrapping :])
+    assert frame[12:14] == packets.frame_of(frame[packets.ETHERNET_BYTES :])[12:14]
+    assert outer.checksum_ok
+    assert str(outer.destination) in ("10.60.0.2", "fd60::2")
+    assert str(inner.destination) == vip
     assert inner.payload[8:] == b"probe"
 
 

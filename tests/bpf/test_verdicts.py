@@ -3,7 +3,8 @@
 import pytest
 
 from bpf import selftest
-from bpf.selftest import LB_CASES, REAL_CASES
+from bpf.real_cases import REAL_CASES
+from bpf.selftest import LB_CASES
 from bpf.trial import Balancer, Case, Unwrapper
 
 pytestmark = pytest.mark.bpf

@@ -1,7 +1,7 @@
 """What leaves the balancer: headers field by field, and the client's packet whole inside."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bpf.packets import (
@@ -9,18 +9,37 @@ from bpf.packets import (
     DONT_FRAGMENT,
     ETHERNET_BYTES,
     GUE_PORT,
+    IPIP,
+    IPV6,
     TCP,
     UDP,
+    checksum,
     ethernet,
+    frame_of,
     ipv4,
+    ipv6,
     one_hop_older,
+    pseudo_header,
+    read_ip,
     read_ipv4,
     read_wrapped,
     tcp,
     udp,
+    with_checksum,
 )
-from bpf.selftest import CLIENT, client_tcp
-from bpf.trial import BOUND_VIP, XDP_PASS, XDP_REDIRECT, XDP_TX, Balancer, Unwrapper
+from bpf.selftest import client_tcp
+from bpf.trial import (
+    BOUND_VIP,
+    CLIENT,
+    CLIENT_V6,
+    TUNNEL_END,
+    TUNNEL_END_V6,
+    XDP_PASS,
+    XDP_REDIRECT,
+    XDP_TX,
+    Balancer,
+    Unwrapper,
+)
 from bpf.workbench import GATEWAY, NEAR_REAL, NEIGHBOURS, TUNNEL_SOURCE
 
 pytestmark = pytest.mark.bpf
@@ -101,6 +120,81 @@ def test_a_real_on_the_incoming_subnet_is_sent_back_out(balancer: Balancer):
 
     assert action == XDP_TX
     assert read_ipv4(out[ETHERNET_BYTES:]).checksum_ok
+
+
+PAIRINGS = {  # service -> the outer header it gives
+    (1, 4): 32, (1, 6): 32, (4, 4): 52, (4, 6): 52,
+    (13, 4): 20, (13, 6): 20, (14, 4): 40, (14, 6): 40,
+}  # fmt: skip
+
+
+def to_service(octet: int, version: int, protocol: int, transport: bytes, **fields: int) -> bytes:
+    """A client's packet to a service, by its address of that IP version."""
+    if version == 4:
+        return ipv4(CLIENT, f"192.0.2.{octet}", protocol, transport, **fields)  # type: ignore[arg-type]
+    return ipv6(CLIENT_V6, f"2001:db8::{octet:x}", protocol, transport, **fields)
+
+
+@pytest.mark.parametrize(("octet", "version"), PAIRINGS)
+def test_every_pairing_of_families_wraps_and_unwraps(
+    balancer: Balancer, unwrapper: Unwrapper, octet: int, version: int
+):
+    packet = to_service(1, version, TCP, tcp(40000, 80, ACK, b"hello"), tos=0xBB, ttl=9)
+    real = unwrapper.program
+    sent_packet = to_service(octet, version, TCP, tcp(40000, 80, ACK, b"hello"), tos=0xBB, ttl=9)
+    _, frame = sent(balancer, frame_of(sent_packet))
+    outer = read_ip(frame[ETHERNET_BYTES:])
+
+    assert frame[ETHERNET_BYTES + PAIRINGS[octet, version] :] == one_hop_older(sent_packet)
+    assert (outer.tos, outer.ttl, outer.checksum_ok) == (0xB8, 64, True)
+    assert str(outer.destination) in (TUNNEL_END, TUNNEL_END_V6)
+    assert outer.source.version == outer.destination.version
+    assert outer.protocol == (UDP if octet in (1, 4) else {4: IPIP, 6: IPV6}[version])
+    if outer.source.version == 6:
+        assert outer.flow_label != 0
+
+    # The bench's real has service 1 bound: the same wrapping around a packet for it.
+    head = ETHERNET_BYTES + PAIRINGS[octet, version]
+    back = real.test_run(frame[:head] + one_hop_older(packet))
+
+    assert back.action == XDP_PASS
+    assert back.packet[12:14] == frame_of(packet)[12:14]
+    assert back.packet[ETHERNET_BYTES:] == one_hop_older(packet)
+
+
+@pytest.mark.parametrize("octet", [17, 18])
+@pytest.mark.parametrize("version", [4, 6])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    client_port=st.integers(0, 0xFFFF),
+    protocol=st.sampled_from([TCP, UDP]),
+    payload=st.binary(max_size=900),
+    tos=st.integers(0, 255),
+)
+def test_a_tunnel_checksum_that_is_asked_for_is_right(
+    balancer: Balancer,
+    octet: int,
+    version: int,
+    client_port: int,
+    protocol: int,
+    payload: bytes,
+    tos: int,
+):
+    make = tcp(client_port, 80, ACK, payload) if protocol == TCP else udp(client_port, 80, payload)
+    packet = with_checksum(to_service(octet, version, protocol, make, tos=tos))
+
+    tunnel = read_wrapped(sent(balancer, frame_of(packet))[1])
+
+    assert tunnel.udp_checksum != 0
+    assert checksum(pseudo_header(tunnel.outer) + tunnel.outer.payload) == 0
+
+
+def test_a_tunnel_checksum_is_left_out_where_the_client_gave_none(balancer: Balancer):
+    packet = to_service(17, 4, UDP, udp(40000, 80, b"no checksum"))
+
+    assert read_wrapped(sent(balancer, frame_of(packet))[1]).udp_checksum == 0
 
 
 @settings(max_examples=300, deadline=None)

@@ -304,11 +304,26 @@ def test_edge_that_is_not_of_its_site_is_refused(world: SiteWorld):
         "edge.toml",
         '[host]\nname = "edge2"\nfleet = "fleet.toml"\nadmin_socket = "x"\nstate_dir = "x"\n'
         '[store]\nkind = "sqlite"\npath = "x"\n'
-        '[edge]\nsite = "fra"\ninterface = "eth0"\npin_dir = "x"\ntunnel_source = "::1"\n',
+        '[edge]\nsite = "fra"\ninterface = "eth0"\npin_dir = "x"\ntunnel_source = "192.0.2.2"\n',
     )
 
     refused = world.run("-m", "edge_lb", "agent", "--config", str(config), "--check")
 
     assert refused.returncode == ExitCode.CONFIG
     assert "did you mean `edge1`?" in refused.stderr
-    assert "$.edge.tunnel_source: `::1` is not IPv4" in refused.stderr
+
+
+def test_edge_without_an_ipv6_source_is_refused_if_a_real_needs_one(world: SiteWorld):
+    text = fleet_text().replace('address = "127.0.0.13"', 'address = "fd00::13"')
+    world.write("fleet.toml", text)
+    config = world.write(
+        "edge.toml",
+        '[host]\nname = "edge1"\nfleet = "fleet.toml"\nadmin_socket = "x"\nstate_dir = "x"\n'
+        '[store]\nkind = "sqlite"\npath = "x"\n'
+        '[edge]\nsite = "fra"\ninterface = "eth0"\npin_dir = "x"\ntunnel_source = "192.0.2.2"\n',
+    )
+
+    refused = world.run("-m", "edge_lb", "agent", "--config", str(config), "--check")
+
+    assert refused.returncode == ExitCode.CONFIG
+    assert "$.edge.tunnel_source_v6: missing, and VIP `www` has the real `web3`" in refused.stderr

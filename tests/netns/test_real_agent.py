@@ -81,7 +81,7 @@ def test_vips_are_bound_silently_and_the_tunnel_ends_here(world: SiteWorld):
     assert [world.sysctl(f"{name}/arp_ignore") for name in ("all", "eth0")] == ["1", "1"]
     assert [world.sysctl(f"{name}/arp_announce") for name in ("all", "eth0")] == ["2", "2"]
     assert world.xdp_attached()
-    assert real.status().datapath == "unwraps GUE on eth0, xdp native"
+    assert real.status().datapath == "unwraps GUE and IPIP on eth0, xdp native"
     drops = world.ask(real.admin, "/drops", Drops)
     assert {"PASSED_UNWRAPPED", "DROPPED_NOT_BOUND"} <= {row.name for row in drops.counters}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gslb.fleet.config import ConfigError, absolute, load_fleet, nearest
-from gslb.fleet.model import CheckKind, Encap, FilterAction, Policy, Protocol, Rate
+from gslb.fleet.model import CheckKind, Encap, FilterAction, Policy, Protocol, Rate, RealName
 from tests.unit.fleet_files import FLEET, ZONE, faults_of, small_fleet, spoiled, write_fleet
 
 
@@ -23,7 +23,9 @@ def test_a_valid_file_becomes_the_nouns(tmp_path: Path) -> None:
     assert (vip.check.rise, vip.check.fall) == (2, 3)
     assert fleet.vips["any-fra"].check.port == 8080
     assert fleet.reals["web2"].encap is Encap.L2
-    assert fleet.reals["web1"].encap is Encap.GUE
+    assert fleet.reals["web1"].encap is None
+    assert fleet.vips["web-fra"].encap_of(fleet.reals["web1"]) is Encap.GUE
+    assert fleet.encaps_of(RealName("web2")) == (Encap.L2,)
     assert fleet.sites["fra"].clients == (ip_network("198.51.100.0/25"),)
     assert (fleet.pools["web"].policy, fleet.pools["any"].policy) == (
         Policy.NEAREST,
@@ -97,7 +99,7 @@ def test_the_hash_changes_with_the_file_and_with_its_zones(tmp_path: Path) -> No
         ('name = "small"', "", "$.fleet: Object missing required field `name`"),
         ('name = "small"', "name = 7", "$.fleet.name: Expected `str`, got `int`"),
         ("port = 80\n", 'port = "80"\n', "$.vip[...].port: Expected `int`, got `str`"),
-        ('encap = "l2"', 'encap = "ipip"', "$.real[...].encap: Invalid enum value 'ipip'"),
+        ('encap = "l2"', 'encap = "gre"', "$.real[...].encap: Invalid enum value 'gre'"),
     ],
 )
 def test_a_misshapen_file_is_refused_with_its_path(

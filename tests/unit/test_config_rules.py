@@ -129,8 +129,11 @@ from tests.unit.fleet_files import faults_of, spoiled
         ),
         (
             'address = "192.0.2.10"',
-            'address = "2001:db8::10"',
-            "$.vip.web-fra.reals: an IPv6 VIP cannot reach an IPv4 real by l2 (use gue)",
+            'address = "192.0.2.10"\nencap = "ipip"\ntunnel_checksum = true',
+            (
+                "$.vip.web-fra.tunnel_checksum: no real of this VIP is reached by gue"
+                " (only gue has one)"
+            ),
         ),
         # checks
         (

@@ -43,7 +43,11 @@ def test_the_example_fleet_has_two_sites_with_reals_and_one_near_pool() -> None:
     fleet = load_fleet(CONFIGS / "fleet.toml")
 
     for site in ("fra", "sin"):
-        far = [r for r in fleet.reals.values() if r.site == site and r.encap is Encap.GUE]
+        far = [
+            r
+            for r in fleet.reals.values()
+            if r.site == site and Encap.GUE in fleet.encaps_of(r.name)
+        ]
         assert len(far) == 3
     near = fleet.vips["near-fra"]
     assert {fleet.reals[name].encap for name in near.reals} == {Encap.L2}
@@ -150,6 +154,27 @@ def test_each_role_has_a_unit_that_checks_before_it_starts(role: str) -> None:
             "lease_s = 5.0",
             "lease_s = 1.9",
             "$.edge.lease_s: shorter than two beats (a lease must outlive a lost beat)",
+        ),
+        (
+            "edge",
+            'tunnel_source = "10.1.10.2"',
+            'tunnel_source = "::1"',
+            "$.edge.tunnel_source: `::1` is not IPv4 (there is one tunnel source a family)",
+        ),
+        (
+            "edge",
+            "mtu = 1500",
+            'tunnel_source_v6 = "192.0.2.1"',
+            (
+                "$.edge.tunnel_source_v6: `192.0.2.1` is not IPv6"
+                " (there is one tunnel source a family)"
+            ),
+        ),
+        (
+            "edge",
+            "flows_per_queue = 65536",
+            "flows_per_queue = 1023",
+            "$.edge.flows_per_queue: out of range (1024..67108864)",
         ),
         ("edge", "mtu = 1500", "mtu = 575", "$.edge.mtu: out of range (576..9216)"),
         (
