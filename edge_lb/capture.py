@@ -16,7 +16,7 @@ from bpf.layout import Record
 from bpf.program import Program
 from bpf.ringbuf import RingReader
 from edge_lb import pcapng
-from edge_lb.maglev import RING_SLOTS
+from edge_lb.flow import slot_of_hash
 from gslb.service import clock
 
 TICK_S = 0.2  # how long a quiet ring is waited for before the reader is asked whether it is there
@@ -93,7 +93,7 @@ def told(sample: Record, names: Names, since_boot_ns: int) -> pcapng.Packet:
     words = [verdict]
     vip, real = sample.integer("vip"), sample.integer("real")
     if vip != ANY_VIP:
-        slot = sample.integer("hash") % RING_SLOTS
+        slot = slot_of_hash(sample.integer("hash"))
         words += [f"vip={names.vips.get(vip, vip)}", f"slot={slot}"]
     if real:
         words.append(f"real={names.reals.get(real, real)}")

@@ -59,8 +59,13 @@ def flow_hash(flow: Flow) -> int:
 
 
 def slot(flow: Flow) -> int:
-    """The flow's slot in its VIP's ring: the hash's upper half, scaled."""
-    return (flow_hash(flow) >> 32) * RING_SLOTS >> 32
+    """The flow's slot in its VIP's ring."""
+    return slot_of_hash(flow_hash(flow))
+
+
+def slot_of_hash(value: int) -> int:
+    """The slot of a flow's hash: its upper half, scaled."""
+    return (value >> 32) * RING_SLOTS >> 32
 
 
 def _words(address: Address) -> tuple[int, ...]:
