@@ -18,8 +18,7 @@ from bpf.program import Program
 from bpf.ringbuf import RingReader
 from edge_lb.capture import ANY_VIP, Wish, set_sampler
 from edge_lb.datapath import Datapath, UnknownVipError
-from edge_lb.flow import Flow
-from edge_lb.maglev import RING_SLOTS
+from edge_lb.flow import Flow, slot_of_hash
 
 PER_CPU_TYPES = frozenset({5, 6, 10})  # what the program counts (linux/bpf.h, enum bpf_map_type)
 OWN_MAPS = frozenset({"flows", "capture", "captured"})
@@ -94,7 +93,7 @@ def trace(datapath: Datapath, described: Described, *, ifindex: int) -> Traced:
         (raw,) = ring.poll(0)
         sample = twin.btf.struct("sample").unpack(raw)
     vip, number = sample.integer("vip"), sample.integer("hash")
-    slot = number % RING_SLOTS if vip != ANY_VIP and number else -1
+    slot = slot_of_hash(number) if vip != ANY_VIP and number else -1
     return Traced(
         verdict=sample.enum("verdict").removeprefix("VERDICT_"),
         action=ACTIONS[result.action],
