@@ -23,6 +23,7 @@ from edge_lb.held import Held
 from edge_lb.judge import Judge, Target, targets_of
 from edge_lb.load import LoadMeter
 from edge_lb.memory import EdgeMemory, MemoryFile, keep_standings
+from edge_lb.nexthop import NextHops
 from edge_lb.plan import Changes, Plan, Rings, build_plan, diff
 from edge_lb.prober import Prober
 from edge_lb.publish import Publisher, Speaker
@@ -30,7 +31,7 @@ from edge_lb.report import Content, content
 from edge_lb.seats import FoundReal, FoundVip, Seats, assign, recover
 from edge_lb.wills import Wills
 from gslb.fleet.health import Override
-from gslb.fleet.model import Fleet, RealName, SiteName, VipName
+from gslb.fleet.model import Address, Fleet, RealName, SiteName, VipName
 from gslb.fleet.snapshot import Holdings
 from gslb.fleet.store import Store
 from gslb.service import clock
@@ -100,6 +101,8 @@ class EdgeAgent:
         self._datapath = datapath
         self._gateway = gateway
         self._events = events
+        self.next_hops = NextHops(self.wake)
+        self.next_hops.want(self._real_addresses())
         self._follower: FleetFollower | None = None
         self._rings = Rings()
         self._wake = asyncio.Event()
@@ -122,6 +125,7 @@ class EdgeAgent:
         self._datapath.apply(plan)
         self.plan, self._planned_drains = plan, drained
         self.checker.retarget(self.judge.targets)
+        self.next_hops.want(self._real_addresses())
         self._remember(self.publisher.generation)
         self._events.add(
             "edge.started",
@@ -197,6 +201,10 @@ class EdgeAgent:
     def _targets(self) -> dict[tuple[VipName, RealName], Target]:
         return targets_of(self.fleet, self.settings.site, self.seats)
 
+    def _real_addresses(self) -> set[Address]:
+        vips = self.fleet.vips_of_site(self.settings.site)
+        return {self.fleet.reals[name].address for vip in vips for name in vip.reals}
+
     def _unsettled(self) -> bool:
         return (
             self.judge.all_failing
@@ -255,6 +263,7 @@ class EdgeAgent:
             mtu=self.settings.mtu,
             rings=self._rings,
             tunnel_source_v6=self.settings.tunnel_source_v6,
+            next_hops=self.next_hops.hops,
         )
 
     def _recovered(self, held: Held) -> Seats:

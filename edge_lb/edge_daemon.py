@@ -131,6 +131,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
     )
     agent.follow(follower)
     started_s = clock.unix_s()
+    await asyncio.to_thread(agent.next_hops.refresh)
     with translated():
         agent.start()
 
@@ -155,7 +156,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
     )
     try:
         await live(
-            [admin, follower, way, agent.checker, agent, agent.publisher],
+            [admin, follower, way, agent.checker, agent, agent.publisher, agent.next_hops],
             reload=reload,
         )
     finally:

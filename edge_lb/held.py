@@ -14,7 +14,7 @@ from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
 from gslb.fleet.model import Encap, Protocol
 
 UNSPECIFIED = bytes(16)
-NO_HOP = NextHop(ifindex=0, mtu=0, destination=bytes(6), source=bytes(6))
+NO_HOP = NextHop(ifindex=0, mtu=0, destination=bytes(6), source=bytes(6), is_direct=False)
 IP_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
 
 from edge_lb.fastring import build_ring, moved, seat_ring
 from edge_lb.maglev import Member
@@ -30,12 +31,16 @@ class RealForwarding(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextHop:
-    """The way to a real: interface, MAC addresses, and the bytes of IP packet that fit."""
+    """The way to a real: interface, MAC addresses, and the bytes of IP packet that fit.
+
+    `is_direct` if no router is between.
+    """
 
     ifindex: int
     mtu: int
     destination: bytes
     source: bytes
+    is_direct: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +166,7 @@ def build_plan(
     mtu: int,
     rings: Rings,
     tunnel_source_v6: IPv6Address | None = None,
+    next_hops: Mapping[Address, NextHop] = MappingProxyType({}),
 ) -> Plan:
     """The plan of one site. `seats` must hold every pair; a pair without a standing is UNKNOWN."""
     vips: list[PlannedVip] = []
@@ -181,6 +187,7 @@ def build_plan(
                 encap=vip.encap_of(real),
                 state=state,
                 tunnel_checksum=vip.tunnel_checksum,
+                next_hop=_next_hop(next_hops.get(real.address), vip.encap_of(real), mtu),
             )
             reals.append(planned)
             if state is RealForwarding.UP and real.weight > 0:
@@ -205,6 +212,13 @@ def build_plan(
         mtu=mtu,
         tunnel_source_v6=tunnel_source_v6,
     )
+
+
+def _next_hop(found: NextHop | None, encap: Encap, mtu: int) -> NextHop | None:
+    """The way as the edge may use it; a router cannot be told which real a bare packet is for."""
+    if found is None or (encap is Encap.L2 and not found.is_direct):
+        return None
+    return replace(found, mtu=min(found.mtu, mtu))
 
 
 def forwarding(standing: RealState, *, drained: bool) -> RealForwarding:

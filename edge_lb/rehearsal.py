@@ -1,7 +1,7 @@
 """A new program tried on the live maps, before any packet of a client meets it.
 
 Owns what is sent and what is right: for every VIP that the maps hold, flows from many ports, each
-twice, must go to the real that the held ring names, and must be remembered there if the VIP wants. Called by
+twice, must go to the real that the held ring names, and be remembered there if the VIP wants. Called by
 `edge_lb.datapath` at a take-over. The program borrows the maps that lead to a real; its counters,
 its flow memory and its filter are its own, so nothing of it is seen.
 """
@@ -13,12 +13,12 @@ from ipaddress import IPv4Address, IPv6Address
 from bpf.layout import MapShape
 from bpf.packets import ACK, frame_of, ip, tcp, udp
 from bpf.program import Program
-from edge_lb.flow import Flow
+from edge_lb.flow import Address, Flow
 from edge_lb.held import IP_PROTOCOLS, Held, HeldVip
 from edge_lb.plan import RealForwarding
 
 # RFC 5737, 3849: nobody's
-CLIENTS = {4: IPv4Address("192.0.2.254"), 6: IPv6Address("2001:db8::fe")}
+CLIENTS: dict[int, Address] = {4: IPv4Address("192.0.2.254"), 6: IPv6Address("2001:db8::fe")}
 PORTS = range(50000, 50008)
 ANY_PORT = 443  # asked for where a VIP serves every port
 TABLE_FLOWS = 4096

@@ -1,0 +1,201 @@
+"""The way to each real, as the kernel's routes and neighbours have it: interface, MAC addresses.
+
+Owns the asking by netlink, the listening for what changes, and the keeping of neighbours resolved:
+packets that a program sends do not tell the kernel that a neighbour is in use. A Part of the edge's
+agent, which plans with what `hops` holds. It changes no route and no address, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from edge_lb.plan import NextHop
+from gslb.fleet.model import Address
+
+LOOK_S = 15.0  # how often neighbours are looked after; the kernel believes one for about 30 s
+BURST_S = 0.02  # what changes together is looked at once
+GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # links, neighbours, addresses and routes of both
+NEIGHBOUR_MESSAGES = (28, 29)  # RTM_NEWNEIGH, RTM_DELNEIGH
+ROUTE_UNICAST = 1
+LINK_UP = 0x1
+SETTLED = 0x02 | 0x40 | 0x80  # reachable, or so by an operator's word (NUD_CONNECTED)
+USABLE = SETTLED | 0x04 | 0x08 | 0x10  # stale, or being asked again (NUD_VALID)
+IN_USE = 0x1  # NTF_USE: resolve it, as a packet would
+READ_BYTES = 1 << 16
+
+
+_Neighbour = tuple[int, Address]  # the interface, and who is asked for on it
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where packets for an address leave, and to whom on that link."""
+
+    ifindex: int
+    neighbour: Address
+    mtu: int  # of the route; 0: the link's
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    mac: bytes
+    mtu: int
+
+
+class NextHops:
+    """Keeps `hops` true; `changed` is called in the event loop after every change of it."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.hops: Mapping[Address, NextHop] = {}
+        self._changed = changed
+        self._wanted: frozenset[Address] = frozenset()
+        self._routes: dict[Address, _Route | None] = {}
+        self._woken = asyncio.Event()
+
+    def want(self, addresses: Iterable[Address]) -> None:
+        """The reals whose ways are wanted from now on."""
+        self._wanted = frozenset(addresses)
+        self._woken.set()
+
+    def refresh(self, *, routes_changed: bool = True) -> bool:
+        """Ask the kernel; tells whether anything is different. Blocks; not in an event loop."""
+        with IPRoute() as netlink:
+            links = dict(_links(netlink))
+            neighbours, settled = _neighbours(netlink)
+            if routes_changed:
+                self._routes.clear()
+            for address in self._wanted - self._routes.keys():
+                self._routes[address] = _route(netlink, address)
+            ways = {address: self._routes[address] for address in self._wanted}
+            _look_after(netlink, (way for way in ways.values() if way), links, settled)
+        hops: dict[Address, NextHop] = {}
+        for address, way in ways.items():
+            link = links.get(way.ifindex) if way else None
+            mac = neighbours.get((way.ifindex, way.neighbour)) if way else None
+            if way is not None and link is not None and mac is not None:
+                hops[address] = NextHop(
+                    ifindex=way.ifindex,
+                    mtu=min(way.mtu or link.mtu, link.mtu),
+                    destination=mac,
+                    source=link.mac,
+                    is_direct=way.neighbour == address,
+                )
+        before, self.hops = self.hops, hops
+        return hops != before
+
+    async def run(self) -> None:
+        """Follow the kernel until cancelled."""
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events:
+            events.setblocking(False)
+            events.bind((0, GROUPS))
+            routes_changed = True
+
+            def read() -> None:
+                nonlocal routes_changed
+                routes_changed |= _routes_changed(events)
+                self._woken.set()
+
+            loop.add_reader(events, read)
+            try:
+                while True:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_S):
+                            await self._woken.wait()
+                    await asyncio.sleep(BURST_S)
+                    self._woken.clear()
+                    again, routes_changed = routes_changed, False
+                    try:
+                        # In a thread: netlink's library runs an event loop of its own.
+                        different = await asyncio.to_thread(self.refresh, routes_changed=again)
+                    except (NetlinkError, OSError):
+                        routes_changed = True  # the kernel changed under the questions
+                        continue
+                    if different:
+                        self._changed()
+            finally:
+                loop.remove_reader(events)
+
+
+def _look_after(
+    netlink: IPRoute, ways: Iterable[_Route], links: Mapping[int, _Link], settled: set[_Neighbour]
+) -> None:
+    """Have the kernel resolve every neighbour, or ask again whether it is still there."""
+    for ifindex, neighbour in {(way.ifindex, way.neighbour) for way in ways} - settled:
+        if ifindex in links:
+            with suppress(NetlinkError):
+                netlink.neigh("replace", dst=str(neighbour), ifindex=ifindex, flags=IN_USE, state=0)
+
+
+def _links(netlink: IPRoute) -> Iterable[tuple[int, _Link]]:
+    """Links that are up and have a MAC address."""
+    for link in netlink.get_links():
+        mac = _mac(link.get_attr("IFLA_ADDRESS"))
+        if link["flags"] & LINK_UP and mac is not None and any(mac):
+            yield link["index"], _Link(mac=mac, mtu=link.get_attr("IFLA_MTU"))
+
+
+def _neighbours(netlink: IPRoute) -> tuple[dict[_Neighbour, bytes], set[_Neighbour]]:
+    """The MAC addresses that are known, and the neighbours that need not be asked now."""
+    known: dict[_Neighbour, bytes] = {}
+    settled: set[_Neighbour] = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for found in netlink.get_neighbours(family=family):
+            mac = _mac(found.get_attr("NDA_LLADDR"))
+            key = found["ifindex"], ip_address(found.get_attr("NDA_DST"))
+            if found["state"] & USABLE and mac is not None:
+                known[key] = mac
+            if found["state"] & SETTLED:
+                settled.add(key)
+    return known, settled
+
+
+def _route(netlink: IPRoute, address: Address) -> _Route | None:
+    """The kernel's own choice; None for an address that it cannot or need not send to."""
+    try:
+        (route,) = netlink.route("get", dst=str(address))
+    except NetlinkError:
+        return None
+    if route["type"] != ROUTE_UNICAST:
+        return None
+    via = route.get_attr("RTA_VIA")
+    gateway = route.get_attr("RTA_GATEWAY") or (via["addr"] if via else None)
+    metrics: Any = route.get_attr("RTA_METRICS")
+    mtu = metrics.get_attr("RTAX_MTU") if metrics else None
+    return _Route(
+        ifindex=route.get_attr("RTA_OIF"),
+        neighbour=ip_address(gateway) if gateway else address,
+        mtu=mtu or 0,
+    )
+
+
+def _mac(text: str | None) -> bytes | None:
+    """Six bytes, or None for what is not Ethernet."""
+    octets = bytes.fromhex(text.replace(":", "")) if text else b""
+    return octets if len(octets) == 6 else None
+
+
+def _routes_changed(events: socket.socket) -> bool:
+    """Read all that is there; whether it was about more than neighbours."""
+    changed = False
+    while True:
+        try:
+            data = events.recv(READ_BYTES)
+        except BlockingIOError:
+            return changed
+        except OSError:  # ENOBUFS: more came than the socket holds
+            return True
+        at = 0
+        while at + 16 <= len(data):
+            length = int.from_bytes(data[at : at + 4], "little")
+            changed |= int.from_bytes(data[at + 4 : at + 6], "little") not in NEIGHBOUR_MESSAGES
+            at += max(16, length + 3 & ~3)
