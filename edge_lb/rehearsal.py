@@ -1,9 +1,9 @@
 """A new program tried on the live maps, before any packet of a client meets it.
 
 Owns what is sent and what is right: for every VIP that the maps hold, flows from many ports, each
-twice, must go to the real that the held ring names, and be remembered there if the VIP wants. Called by
-`edge_lb.datapath` at a take-over. The program borrows the maps that lead to a real; its counters,
-its flow memory and its filter are its own, so nothing of it is seen.
+twice, must go to the real that the held ring names, and be remembered there if the VIP has flow
+memory. Called by `edge_lb.datapath` at a take-over. The program borrows the maps that lead to a
+real; its counters, its flow memory and its filter are its own, so nothing of it is seen.
 """
 
 import socket
