@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -26,8 +26,9 @@ from bpf.workbench import TUNNEL_SOURCE, Workbench
 from edge_lb.datapath import Datapath
 from edge_lb.filter import ALL_VIPS, Entry, EntryKey, FilterPlan, Pace, pace
 from edge_lb.filter_maps import FilterMaps
-from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
-from gslb.fleet.model import Encap, FilterAction, Protocol, Rate
+from edge_lb.nexthop import NextHops
+from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
+from gslb.fleet.model import Address, Encap, FilterAction, Protocol, Rate
 
 CLIENT = "100.0.0.255"  # restore.bpf.c counts in the second octet up, in the fourth down
 VIP = "198.0.0.255"
@@ -80,6 +81,8 @@ class Stand:
         self._objects = folder
         for source in sorted(BENCH_PROGRAMS.glob("*.bpf.c")):
             compile_source(source, folder / source.with_suffix(".o").name)
+        found = NextHops(lambda: None)
+        found.want([NEAR_REAL, FAR_REAL])
         with IPRoute() as netlink:
             for number in range(NEAR_REALS_MAX):
                 netlink.neigh(
@@ -89,6 +92,8 @@ class Stand:
                     ifindex=bench.in_ifindex,
                     state="permanent",
                 )
+        found.refresh()
+        self._ways = found.hops
 
     def load(self, name: str, **constants: int | bytes) -> Program:
         """One of the bench's own programs."""
@@ -138,7 +143,7 @@ class Stand:
             datapath.open_private()
             held.callback(datapath.close)
             program = datapath.program
-            datapath.apply(plan_of(case, program))
+            datapath.apply(plan_of(case, program, self._ways))
             copy_vip(program, case.vips)
             filter_of(case, program)
             if case.remembered:
@@ -205,8 +210,8 @@ def frame_of(flags: int, destination: str = VIP) -> bytes:
     return ethernet(ipv4(CLIENT, destination, TCP, tcp(0, PORT, flags, PAYLOAD)))
 
 
-def plan_of(case: Case, program: Program) -> Plan:
-    """One VIP, and its reals in turn along the ring."""
+def plan_of(case: Case, program: Program, ways: Mapping[Address, NextHop]) -> Plan:
+    """One VIP, and its reals in turn along the ring. Reals of a kind share one way."""
     inner = program.maps["rings"].shape.inner
     assert inner is not None
     first = NEAR_REAL if case.encap is Encap.L2 else FAR_REAL
@@ -219,6 +224,7 @@ def plan_of(case: Case, program: Program) -> Plan:
             address=first + index - 1,
             encap=case.encap,
             state=RealForwarding.UP,
+            next_hop=ways[first],
         )
         for index in range(1, case.reals + 1)
     )
