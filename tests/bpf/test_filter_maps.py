@@ -5,20 +5,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 
 import pytest
 from datapath_plans import VIP, plan, real, ring_to, vip
 
 from bpf.maps import Counter
-from bpf.packets import SYN, TCP, ethernet, ipv4, tcp
+from bpf.packets import SYN, TCP, ethernet, frame_of, ip, ipv4, tcp
 from bpf.trial import XDP_DROP, XDP_PASS
 from bpf.workbench import Workbench
 from edge_lb.datapath import Datapath
 from edge_lb.filter import ENTRIES_MAX, FilterPlan, plan_filter
 from edge_lb.filter_maps import FilterMaps
-from gslb.fleet.model import FilterAction, FilterRule, Rate, VipName
+from gslb.fleet.model import Address, FilterAction, FilterRule, Rate, VipName
 from tests.unit import site_fleet
 
 pytestmark = pytest.mark.bpf
@@ -68,12 +68,10 @@ def apply(maps: FilterMaps, *rules: FilterRule, limit: Rate | None = None) -> Fi
     return made
 
 
-def verdict(
-    datapath: Datapath, bench: Workbench, client: str, destination: IPv4Address = VIP
-) -> str:
+def verdict(datapath: Datapath, bench: Workbench, client: str, destination: Address = VIP) -> str:
     """The verdict of one SYN."""
     before = datapath.verdicts()
-    frame = ethernet(ipv4(client, str(destination), TCP, tcp(40000, 80, SYN)))
+    frame = frame_of(ip(client, str(destination), TCP, tcp(40000, 80, SYN)))
     datapath.program.test_run(frame, ifindex=bench.in_ifindex)
     (name,) = [n for n, c in datapath.verdicts().items() if c.packets != before[n].packets]
     return name
@@ -130,6 +128,22 @@ def test_every_rule_counts_its_own(datapath: Datapath, bench: Workbench, maps: F
         Counter(packets=1, bytes=FRAME_BYTES),
         nothing,
     )
+
+
+def test_rules_for_ipv6_judge_ipv6_clients_alone(
+    datapath: Datapath, bench: Workbench, maps: FilterMaps
+):
+    address = IPv6Address("2001:db8:80::1")
+    datapath.apply(plan([real(1)], [vip(ring_to(1)), vip(ring_to(1), index=1, address=address)]))
+    made = apply(maps, rule("::/0", DENY), rule("2001:db8:7::/48", ALLOW))
+
+    denied = verdict(datapath, bench, "2001:db8:8::1", address)
+    allowed = verdict(datapath, bench, "2001:db8:7::1", address)
+
+    assert (denied, allowed) == ("DROPPED_DENIED", "FORWARDED_SYN")
+    assert verdict(datapath, bench, "198.18.0.1") == "FORWARDED_SYN"
+    counted = [maps.rule_counters(index) for index in made.indexes.values()]
+    assert [(passed.packets, dropped.packets) for passed, dropped in counted] == [(0, 1), (1, 0)]
 
 
 def test_a_default_deny_takes_nothing_from_the_edge_itself(
