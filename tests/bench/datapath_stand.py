@@ -9,26 +9,28 @@ from __future__ import annotations
 import tempfile
 import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
+from socket import if_nametoindex
 
 from pyroute2 import IPRoute
 
+from bpf import packets
 from bpf.compile import SOURCES, compile_source
 from bpf.maps import Map
-from bpf.packets import ACK, TCP, ethernet, ipv4, tcp
+from bpf.packets import ACK, TCP, tcp
 from bpf.program import Program
 from bpf.trial import XDP_TX, moved, verdict_counts
-from bpf.workbench import TUNNEL_SOURCE, Workbench
+from bpf.workbench import GATEWAY, MTU, NEIGHBOURS, TUNNEL_SOURCE, TUNNEL_SOURCE_V6, Workbench
 from edge_lb.datapath import Datapath
 from edge_lb.filter import ALL_VIPS, Entry, EntryKey, FilterPlan, Pace, pace
 from edge_lb.filter_maps import FilterMaps
-from edge_lb.nexthop import NextHops
+from edge_lb.flow import Address, address_octets
 from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
-from gslb.fleet.model import Address, Encap, FilterAction, Protocol, Rate
+from gslb.fleet.model import Encap, FilterAction, Protocol, Rate
 
 CLIENT = "100.0.0.255"  # restore.bpf.c counts in the second octet up, in the fourth down
 VIP = "198.0.0.255"
@@ -37,29 +39,64 @@ CLIENTS_MAX = 1 << 23
 CLIENTS = IPv4Network("100.0.0.0/8")
 STRANGER = int(IPv4Address("100.128.0.0"))  # restore.bpf.c never counts so far
 RATE_OF_ALL = Rate(packets_per_s=100_000_000, burst=100_000_000)
-FAR_REAL = IPv4Address("10.60.0.2")  # behind the gateway of the workbench
-NEAR_REAL = IPv4Address("10.50.0.2")  # on the subnet of in0
 NEAR_REALS_MAX = 250
+OWN_MAC = "02:00:00:00:00:aa"
 WORD_OFFSETS = (0, 6, 14, 22, 30, 38, 46, 54, 62)
-CLIENT_AT, VIP_AT, PORTS_AT = 26, 30, 34
-PAYLOAD = bytes(26)
+FRAME_BYTES = 80
+TCP_HEADER_BYTES = 20
 SHARE_OF_VERDICT = 0.999
 BENCH_PROGRAMS = SOURCES / "bench"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Where restore.bpf.c finds what it varies, and where reals are; inside and outside alike."""
+
+    client: str
+    vip: str
+    client_at: int
+    vip_at: int
+    ports_at: int
+    far_real: Address  # behind the gateway of the workbench
+    near_real: Address  # on the subnet of in0
+
+
+IPV4 = Family(
+    client=CLIENT,
+    vip=VIP,
+    client_at=26,
+    vip_at=30,
+    ports_at=34,
+    far_real=IPv4Address("10.60.0.2"),
+    near_real=IPv4Address("10.50.0.2"),
+)
+IPV6 = Family(
+    client="2001:db8:1::6400:ff",
+    vip="2001:db8:2::c600:ff",
+    client_at=34,
+    vip_at=50,
+    ports_at=54,
+    far_real=IPv6Address("fd60::2"),
+    near_real=IPv6Address("fd50::2"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """Who sends what to how many; `remembered` fills the flow memory first.
 
-    With `action` the client's prefix has that rule of the source filter; `strangers` are denied
-    prefixes beside it that no packet comes from.
+    Without `next_hops` the kernel's FIB is asked for every packet. With `action` the client's
+    prefix has that rule of the source filter; `strangers` are denied prefixes beside it that no
+    packet comes from.
     """
 
     name: str
     verdict: str
     encap: Encap = Encap.GUE
+    family: Family = IPV4
+    next_hops: bool = True
     flags: int = ACK
-    destination: str = VIP
+    destination: str = ""  # empty: the VIP
     flows: int = 1
     vips: int = 1
     reals: int = 100
@@ -81,34 +118,39 @@ class Stand:
         self._objects = folder
         for source in sorted(BENCH_PROGRAMS.glob("*.bpf.c")):
             compile_source(source, folder / source.with_suffix(".o").name)
-        found = NextHops(lambda: None)
-        found.want([NEAR_REAL, FAR_REAL])
         with IPRoute() as netlink:
             for number in range(NEAR_REALS_MAX):
-                netlink.neigh(
-                    "replace",
-                    dst=str(NEAR_REAL + number),
-                    lladdr=f"02:00:00:01:00:{number:02x}",
-                    ifindex=bench.in_ifindex,
-                    state="permanent",
-                )
-        found.refresh()
-        self._ways = found.hops
+                for family in (IPV4, IPV6):
+                    netlink.neigh(
+                        "replace",
+                        dst=str(family.near_real + number),
+                        lladdr=near_mac(number),
+                        ifindex=bench.in_ifindex,
+                        state="permanent",
+                    )
 
     def load(self, name: str, **constants: int | bytes) -> Program:
         """One of the bench's own programs."""
         return Program.load(name, path=self._objects / f"{name}.bpf.o", constants=constants)
 
-    def restorer(self, under_test: Program, frame: bytes, *, flows: int = 1, vips: int = 1) -> Run:
+    def restorer(
+        self,
+        under_test: Program,
+        frame: bytes,
+        *,
+        family: Family = IPV4,
+        flows: int = 1,
+        vips: int = 1,
+    ) -> Run:
         """The wrapper around a program, for one frame."""
         words = b"".join(frame[at : at + 8] for at in WORD_OFFSETS)
         wrapper = self.load(
             "restore",
             frame_bytes=len(frame),
             header=words,
-            client_at=CLIENT_AT,
-            vip_at=VIP_AT,
-            ports_at=PORTS_AT,
+            client_at=family.client_at,
+            vip_at=family.vip_at,
+            ports_at=family.ports_at,
             flows=flows,
             vips=vips,
         )
@@ -120,7 +162,7 @@ class Stand:
     def floor_transmit(self) -> Iterator[Run]:
         """The wrapper and XDP_TX."""
         with self.load("floor_transmit") as program:
-            run = self.restorer(program, frame_of(ACK))
+            run = self.restorer(program, frame_of(IPV4, ACK))
             with run.wrapper:
                 yield run.expecting(XDP_TX)
 
@@ -129,9 +171,11 @@ class Stand:
         """The wrapper, the reading of headers, one hit in a hash, XDP_TX."""
         with self.load("floor_lookup") as program:
             services = program.maps["services"]
-            key = services.shape.key.pack(address=mapped(VIP), port=PORT, protocol=TCP)
+            key = services.shape.key.pack(
+                address=address_octets(ip_address(VIP)), port=PORT, protocol=TCP
+            )
             services.put(key, services.shape.value.scalar(1))
-            run = self.restorer(program, frame_of(ACK))
+            run = self.restorer(program, frame_of(IPV4, ACK))
             with run.wrapper:
                 yield run.expecting(XDP_TX)
 
@@ -143,17 +187,19 @@ class Stand:
             datapath.open_private()
             held.callback(datapath.close)
             program = datapath.program
-            datapath.apply(plan_of(case, program, self._ways))
+            datapath.apply(plan_of(case, program))
             copy_vip(program, case.vips)
             filter_of(case, program)
             if case.remembered:
-                fill = self.restorer(program, frame_of(ACK), flows=case.flows, vips=case.vips)
+                fill = self._turns(case, program, frame_of(case.family, ACK))
                 with fill.wrapper:
                     fill(max(case.flows, case.vips))
-            frame = frame_of(case.flags, case.destination)
-            run = self.restorer(program, frame, flows=case.flows, vips=case.vips)
+            run = self._turns(case, program, frame_of(case.family, case.flags, case.destination))
             held.enter_context(run.wrapper)
             yield CaseRun(case, program, run)
+
+    def _turns(self, case: Case, program: Program, frame: bytes) -> Run:
+        return self.restorer(program, frame, family=case.family, flows=case.flows, vips=case.vips)
 
 
 class Run:
@@ -205,16 +251,20 @@ def stand() -> Iterator[Stand]:
         yield Stand(bench, Path(folder))
 
 
-def frame_of(flags: int, destination: str = VIP) -> bytes:
-    """The first client's frame of 80 bytes; restore.bpf.c fills the client's port in."""
-    return ethernet(ipv4(CLIENT, destination, TCP, tcp(0, PORT, flags, PAYLOAD)))
+def frame_of(family: Family, flags: int, destination: str = "") -> bytes:
+    """The first client's frame; restore.bpf.c fills the client's port in."""
+    destination = destination or family.vip
+    payload = bytes(FRAME_BYTES - family.ports_at - TCP_HEADER_BYTES)
+    segment = tcp(0, PORT, flags, payload)
+    return packets.frame_of(packets.ip(family.client, destination, TCP, segment))
 
 
-def plan_of(case: Case, program: Program, ways: Mapping[Address, NextHop]) -> Plan:
-    """One VIP, and its reals in turn along the ring. Reals of a kind share one way."""
+def plan_of(case: Case, program: Program) -> Plan:
+    """One VIP, and its reals in turn along the ring."""
     inner = program.maps["rings"].shape.inner
     assert inner is not None
-    first = NEAR_REAL if case.encap is Encap.L2 else FAR_REAL
+    is_near = case.encap is Encap.L2
+    first = case.family.near_real if is_near else case.family.far_real
     assert case.encap is not Encap.L2 or case.reals <= NEAR_REALS_MAX
     reals = tuple(
         PlannedReal(
@@ -224,14 +274,14 @@ def plan_of(case: Case, program: Program, ways: Mapping[Address, NextHop]) -> Pl
             address=first + index - 1,
             encap=case.encap,
             state=RealForwarding.UP,
-            next_hop=ways[first],
+            next_hop=next_hop(index - 1 if is_near else None) if case.next_hops else None,
         )
         for index in range(1, case.reals + 1)
     )
     vip = PlannedVip(
         name="vip",
         index=0,
-        address=IPv4Address(VIP),
+        address=ip_address(case.family.vip),
         port=PORT,
         protocol=Protocol.TCP,
         ring=array("I", (1 + slot % case.reals for slot in range(inner.max_entries))),
@@ -241,7 +291,25 @@ def plan_of(case: Case, program: Program, ways: Mapping[Address, NextHop]) -> Pl
         vips=(vip,),
         reals=reals,
         tunnel_source=IPv4Address(TUNNEL_SOURCE),
+        tunnel_source_v6=IPv6Address(TUNNEL_SOURCE_V6),
         mtu=1500,
+    )
+
+
+def near_mac(number: int) -> str:
+    """The address of a real on the subnet of in0."""
+    return f"02:00:00:01:00:{number:02x}"
+
+
+def next_hop(near: int | None) -> NextHop:
+    """The way to a real on the subnet, or to those behind the gateway."""
+    destination = NEIGHBOURS[GATEWAY][1] if near is None else near_mac(near)
+    return NextHop(
+        ifindex=if_nametoindex("in0"),
+        mtu=MTU,
+        destination=bytes.fromhex(destination.replace(":", "")),
+        source=bytes.fromhex(OWN_MAC.replace(":", "")),
+        is_direct=near is not None,
     )
 
 
@@ -252,15 +320,15 @@ def copy_vip(program: Program, count: int) -> None:
     ring = rings.inner(0)
     assert ring is not None
     with ring:
+        rings.set_inners(dict.fromkeys(range(1, count), ring))
         for number in range(1, count):
-            address = mapped(vip_address(number))
+            address = address_octets(ip_address(vip_address(number)))
             port = PORT ^ number >> 8
             vips.put(
                 vips.shape.key.pack(**{**key, "address": address, "port": port}),
                 vips.shape.value.pack(**{**value, "index": number}),
             )
             addresses.put(address, addresses.shape.value.scalar(1))
-            rings.set_inner(number, ring)
 
 
 def filter_of(case: Case, program: Program) -> None:
@@ -282,11 +350,6 @@ def vip_address(number: int) -> str:
     """Where restore.bpf.c sends the packet of a turn."""
     low = number & 0xFF
     return str(IPv4Address(int(IPv4Address(VIP)) ^ (low << 16 | low)))
-
-
-def mapped(address: str) -> bytes:
-    """Sixteen octets, v4-mapped."""
-    return bytes(10) + b"\xff\xff" + IPv4Address(address).packed
 
 
 def locked_bytes(held: Map) -> int:

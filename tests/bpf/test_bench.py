@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from bench_datapath import SCALES, TABLE, within_limits
-from datapath_stand import Case, Stand, UnexpectedVerdictError, stand
+from datapath_stand import IPV4, IPV6, Case, Family, Stand, UnexpectedVerdictError, stand
 
 from bpf.packets import ETHERNET_BYTES, read_ipv4
 from gslb.fleet.model import Encap
@@ -19,13 +19,16 @@ def bench() -> Iterator[Stand]:
         yield made
 
 
+@pytest.mark.parametrize("family", [IPV4, IPV6], ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize("encap", Encap)
-def test_the_last_packet_of_a_run_leaves_as_a_single_one_does(bench: Stand, encap: Encap) -> None:
-    case = Case(name="one flow", verdict="FORWARDED_REMEMBERED", encap=encap)
+def test_the_last_packet_of_a_run_leaves_as_a_single_one_does(
+    bench: Stand, encap: Encap, family: Family
+) -> None:
+    case = Case(name="one flow", verdict="FORWARDED_REMEMBERED", encap=encap, family=family)
     with bench.case(case) as run:
         assert run(PACKETS) > 0
         first_client = bytearray(run.run.frame)
-        first_client[34:36] = (1024).to_bytes(2, "big")
+        first_client[family.ports_at : family.ports_at + 2] = (1024).to_bytes(2, "big")
         alone = run.program.test_run(bytes(first_client), ifindex=bench.bench.in_ifindex)
 
         assert run.run.last_packet == alone.packet
@@ -44,10 +47,14 @@ def test_clients_take_turns_and_checksums_stay_right(bench: Stand) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in (*TABLE, *SCALES) if case.flows <= 10_000],
+    [
+        case
+        for case in (*TABLE, *SCALES)
+        if case.flows <= 10_000 and not case.name.startswith("one established flow")
+    ],
     ids=lambda case: case.name,
 )
-def test_every_case_meets_its_verdict(bench: Stand, case: Case) -> None:
+def test_every_other_small_case_meets_its_verdict(bench: Stand, case: Case) -> None:
     assert within_limits((case,)) == (case,)
     with bench.case(case) as run:
         assert run(PACKETS) > 0
