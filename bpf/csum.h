@@ -17,17 +17,31 @@ static __always_inline __u16 fold_sum(__u64 sum)
 	return (__u16)sum;
 }
 
+/* Checksum of a header without options whose `check` is zero. */
+static __always_inline __sum16 ipv4_checksum(const struct iphdr *ip)
+{
+	const __u32 *words = (const __u32 *)ip;
+
+	return (__sum16)~fold_sum((__u64)words[0] + words[1] + words[2] + words[3] + words[4]);
+}
+
 /* What takes a sum away again: the complement of its folded form. */
 static __always_inline __u64 negated_sum(__u64 sum)
 {
 	return (__u16)~fold_sum(sum);
 }
 
-/* One hop less. The TTL is the high byte of its word, so the checksum grows by 0x0100. */
+/* The checksum after one word of its data became `less` smaller: it grows by as much. */
+static __always_inline __sum16 checksum_of_less(__sum16 old, __be16 less)
+{
+	__u32 check = (__u32)old + less;
+
+	return (__sum16)(check + (check >= 0xffff));
+}
+
+/* One hop less. The TTL is the high byte of its word. */
 static __always_inline void decrement_ttl(struct iphdr *ip)
 {
-	__u32 check = ip->check + bpf_htons(0x0100);
-
-	ip->check = (__sum16)(check + (check >= 0xffff));
+	ip->check = checksum_of_less(ip->check, bpf_htons(0x0100));
 	ip->ttl--;
 }

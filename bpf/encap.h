@@ -38,6 +38,7 @@ static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct add
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		break;
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		hop->mtu = lookup.mtu_result;
 		return VERDICT_DROPPED_TOO_BIG;
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
 		return VERDICT_DROPPED_NO_NEIGHBOUR;
@@ -155,11 +156,12 @@ static __always_inline enum verdict send(struct xdp_md *ctx, struct packet *pack
 	__u32 zero = 0;
 	const struct settings_value *setting = bpf_map_lookup_elem(&settings, &zero);
 	int outer_ipv6 = real->family == FAMILY_IPV6;
-	__u32 ip_bytes = packet->ip_bytes;
+	__u32 wrapping = 0;
 	const struct next_hop *hop = &real->hop;
 	const struct address *source;
 	struct next_hop asked;
 	enum verdict verdict;
+	__u32 ip_bytes;
 	__u32 mtu;
 
 	if (!setting)
@@ -168,12 +170,17 @@ static __always_inline enum verdict send(struct xdp_md *ctx, struct packet *pack
 	if (real->encap != ENCAP_L2 && is_unspecified(source))
 		return VERDICT_DROPPED_NO_TUNNEL_SOURCE;
 	if (real->encap != ENCAP_L2)
-		ip_bytes += wrapping_bytes(outer_ipv6, real->encap == ENCAP_GUE);
+		wrapping = wrapping_bytes(outer_ipv6, real->encap == ENCAP_GUE);
+	ip_bytes = packet->ip_bytes + wrapping;
 	mtu = hop->ifindex ? hop->mtu : setting->mtu;
-	if (ip_bytes > 0xffff || (mtu && ip_bytes > mtu))
+	if (ip_bytes > 0xffff || (mtu && ip_bytes > mtu)) {
+		packet->fits = mtu > wrapping ? mtu - wrapping : 0;
 		return VERDICT_DROPPED_TOO_BIG;
+	}
 	if (!hop->ifindex) {
 		verdict = ask_fib(ctx, source, real, ip_bytes, &asked);
+		if (verdict == VERDICT_DROPPED_TOO_BIG)
+			packet->fits = asked.mtu > wrapping ? asked.mtu - wrapping : 0;
 		if (verdict != VERDICT_UNDECIDED)
 			return verdict;
 		hop = &asked;

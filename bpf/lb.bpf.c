@@ -12,12 +12,15 @@
 #include "filter.h"
 #include "flow.h"
 #include "flows.h"
+#include "fragments.h"
 #include "lb_verdict.h"
 #include "maps.h"
 #include "packet.h"
 #include "parse.h"
 #include "ring.h"
 #include "seen.h"
+#include "too_big.h"
+#include "unusual.h"
 #include "verdict.h"
 
 /* Keeps the names of the verdicts in BTF. */
@@ -57,6 +60,11 @@ static __always_inline enum verdict pick_real(const struct xdp_md *ctx, struct p
 	const struct flow_value *remembered;
 	enum verdict verdict;
 
+	if (packet->fragment == FRAGMENT_LATER) {
+		*real = find_live_real(packet->real_index);
+		if (*real && (*real)->epoch == packet->real_epoch)
+			return VERDICT_FORWARDED_FRAGMENT;
+	}
 	if (!table) {
 		chosen_by =
 			vip->flow_memory ? VERDICT_FORWARDED_NO_TABLE : VERDICT_FORWARDED_NO_MEMORY;
@@ -73,7 +81,8 @@ static __always_inline enum verdict pick_real(const struct xdp_md *ctx, struct p
 	verdict = pick_by_ring(packet->vip_index, packet->hash, &packet->real_index, real);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
-	if (table && !packet->starts_connection)
+	if (table && !packet->starts_connection && !packet->is_quoted &&
+	    packet->fragment != FRAGMENT_LATER)
 		remember_flow(table, &key, protocol, packet->real_index, (*real)->epoch);
 	return chosen_by;
 }
@@ -85,6 +94,10 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	struct vip_value vip;
 	enum verdict sent;
 
+	if (verdict == VERDICT_UNUSUAL)
+		verdict = parse_unusual(ctx, packet);
+	if (verdict == VERDICT_UNDECIDED && packet->fragment == FRAGMENT_LATER)
+		verdict = recall_datagram(packet);
 	if (verdict == VERDICT_UNDECIDED)
 		verdict = filter_source(packet);
 	if (verdict == VERDICT_UNDECIDED)
@@ -97,8 +110,14 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	verdict = pick_real(ctx, packet, &vip, &real);
 	if (!real || verdict < VERDICT_FIRST_FORWARDED)
 		return verdict;
+	if (packet->fragment == FRAGMENT_FIRST)
+		remember_datagram(packet, real->epoch);
 	sent = send(ctx, packet, real);
-	return sent == VERDICT_UNDECIDED ? verdict : sent;
+	if (sent == VERDICT_DROPPED_TOO_BIG)
+		return answer_too_big(ctx, packet);
+	if (sent != VERDICT_UNDECIDED)
+		return sent;
+	return packet->is_quoted ? VERDICT_FORWARDED_ICMP : verdict;
 }
 
 /* Back out by the same interface, or by another: through the device map where it is listed. */
@@ -121,6 +140,8 @@ int lb(struct xdp_md *ctx)
 
 	if (verdict >= VERDICT_FIRST_FORWARDED)
 		action = leave(ctx, packet.out_ifindex);
+	else if (verdict >= VERDICT_FIRST_ANSWERED)
+		action = XDP_TX;
 	else if (verdict >= VERDICT_FIRST_DROPPED)
 		action = XDP_DROP;
 	see(ctx, &packet, verdict);

@@ -20,6 +20,7 @@
 #define IPV4_MAX_OPTION_BYTES 40
 #define IPV4_DONT_FRAGMENT    0x4000
 #define IPV4_FRAGMENT_BITS    0x3fff /* more-fragments, and the offset */
+#define IPV4_OFFSET_BITS      0x1fff
 #define IPV6_VERSION          6
 #define DSCP_BITS             0xfc /* of IPv4's TOS and of IPv6's traffic class; the rest is ECN */
 #define DEFAULT_TTL           64
@@ -29,9 +30,31 @@
 #define GUE_HLEN_BITS       0x1f
 #define GUE_HLEN_WORD_BYTES 4
 
+#define IPV4_THIS_NETWORK  0x00
+#define IPV4_LOOPBACK      0x7f
+#define IPV4_MULTICAST_MIN 0xe0       /* and above: multicast, reserved, broadcast */
+#define IPV6_MULTICAST     0xff000000 /* of the first word */
+
+/* What a packet is of its datagram. Only a whole one or the first fragment has ports. */
+enum fragment {
+	FRAGMENT_NONE,
+	FRAGMENT_FIRST,
+	FRAGMENT_LATER,
+};
+
 struct address {
 	__be32 words[4];
 };
+
+/* What ICMP and ICMPv6 have in common. */
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+	__sum16 checksum;
+	__be32 rest;
+};
+
+_Static_assert(sizeof(struct icmp_header) == 8, "ICMP header");
 
 /* GUE variant 0: one word, then `hlen` words of options, then the client's packet. */
 struct gue_header {
@@ -78,6 +101,29 @@ static __always_inline int is_unspecified(const struct address *address)
 static __always_inline int is_mapped_ipv4(const struct address *address)
 {
 	return !(address->words[0] | address->words[1]) && address->words[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline int is_same_address(const struct address *one, const struct address *other)
+{
+	return one->words[0] == other->words[0] && one->words[1] == other->words[1] &&
+	       one->words[2] == other->words[2] && one->words[3] == other->words[3];
+}
+
+/* May a reply go there? Only one host can have sent it (RFC 1122 section 3.2.1.3). */
+static __always_inline int is_host_ipv4(__be32 address)
+{
+	__u8 first = ((const __u8 *)&address)[0];
+
+	return first != IPV4_THIS_NETWORK && first != IPV4_LOOPBACK && first < IPV4_MULTICAST_MIN;
+}
+
+static __always_inline int is_host_ipv6(const struct address *address)
+{
+	const __be32 *words = address->words;
+
+	if ((words[0] & bpf_htonl(IPV6_MULTICAST)) == bpf_htonl(IPV6_MULTICAST))
+		return 0;
+	return (words[0] | words[1] | words[2]) != 0 || bpf_ntohl(words[3]) > 1; /* :: and ::1 */
 }
 
 static __always_inline __u32 ipv4_header_bytes(const struct iphdr *ip)

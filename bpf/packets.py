@@ -146,6 +146,25 @@ def udp(source_port: int, destination_port: int, payload: bytes = b"") -> bytes:
     return struct.pack("!HHHH", source_port, destination_port, 8 + len(payload), 0) + payload
 
 
+def icmp(kind: int, body: bytes, *, code: int = 0, rest: int = 0) -> bytes:
+    """An ICMP message with a right checksum; `body` is what an error quotes, or a ping's data."""
+    head = struct.pack("!BBHI", kind, code, 0, rest)
+    return head[:2] + struct.pack("!H", checksum(head + body)) + head[4:] + body
+
+
+def icmpv6(source: str, destination: str, kind: int, body: bytes, *, rest: int = 0) -> bytes:
+    """An IPv6 packet with an ICMPv6 message whose checksum is right."""
+    message = struct.pack("!BBHI", kind, 0, 0, rest) + body
+    total = checksum(pseudo_header(read_ipv6(ipv6(source, destination, ICMPV6, message))) + message)
+    message = message[:2] + struct.pack("!H", total) + message[4:]
+    return ipv6(source, destination, ICMPV6, message)
+
+
+def fragment_header(protocol: int, offset: int, *, more: bool, datagram: int = 7) -> bytes:
+    """The IPv6 fragment extension header; `offset` in units of eight bytes."""
+    return struct.pack("!BBHI", protocol, 0, offset << 3 | more, datagram)
+
+
 def gue(inner: bytes, *, first: int = 0, protocol: int = IPIP, options: bytes = b"") -> bytes:
     """A GUE header and what it carries; `first` is the variant, control bit and hlen."""
     return struct.pack("!BBH", first | len(options) // 4, protocol, 0) + options + inner

@@ -19,8 +19,14 @@ struct packet {
 	__u8 dscp;           /* in place: the upper six bits of TOS or traffic class */
 	__u8 ttl;            /* or hop limit */
 	__u8 starts_connection; /* TCP: SYN without ACK */
-	__u32 vip_index;        /* VIP_NONE until it is found */
+	__u8 is_quoted;         /* an ICMP error: the flow is of the packet that it quotes */
+	__u8 dont_fragment;     /* as all of IPv6 */
+	enum fragment fragment;
+	__be32 fragment_id;
+	__u32 fits;      /* bytes of IP packet, when this one did not */
+	__u32 vip_index; /* VIP_NONE until it is found */
 	__u32 real_index;
+	__u32 real_epoch; /* of a later fragment: when its first one was sent to that real */
 	__u32 out_ifindex;
 };
 
@@ -55,6 +61,31 @@ static __always_inline int parse_transport(struct cursor *cursor, struct packet 
 	return 1;
 }
 
+/* Before the flow is known to be a VIP's, its faults are the stack's to judge. */
+static __always_inline enum verdict refuse(const struct packet *packet, enum verdict of_vip,
+					   enum verdict of_others)
+{
+	return is_vip_address(&packet->flow.vip) ? of_vip : of_others;
+}
+
+/* `cursor` stands behind the IP header or headers, `bytes` are left of the IP packet. */
+static __always_inline enum verdict parse_payload(struct cursor *cursor, struct packet *packet,
+						  __u8 protocol, __u16 bytes)
+{
+	packet->flow.protocol = protocol;
+	/* The stack would route what is for a VIP back to the router, and the router here again. */
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+		return refuse(packet, VERDICT_DROPPED_NO_SERVICE, VERDICT_PASSED_OTHER_PROTOCOL);
+	if (packet->fragment == FRAGMENT_LATER)
+		return is_vip_address(&packet->flow.vip) ? VERDICT_UNDECIDED
+							 : VERDICT_PASSED_NOT_VIP;
+	if (!parse_transport(cursor, packet, bytes))
+		return refuse(packet, VERDICT_DROPPED_SHORT, VERDICT_PASSED_NOT_VIP);
+	if (packet->fragment == FRAGMENT_FIRST)
+		packet->transport_sum = 0; /* it covers the other fragments too */
+	return VERDICT_UNDECIDED;
+}
+
 static __always_inline enum verdict parse_ipv4(struct cursor *cursor, struct packet *packet)
 {
 	__u32 frame_left = cursor_left(cursor);
@@ -65,30 +96,23 @@ static __always_inline enum verdict parse_ipv4(struct cursor *cursor, struct pac
 		return VERDICT_PASSED_MALFORMED;
 	header_bytes = ipv4_header_bytes(ip);
 	packet->ip_bytes = bpf_ntohs(ip->tot_len);
-	if (packet->ip_bytes < header_bytes || packet->ip_bytes > frame_left)
+	if (packet->ip_bytes < header_bytes || packet->ip_bytes > frame_left ||
+	    !cursor_stand_after(cursor, ip, header_bytes))
 		return VERDICT_PASSED_MALFORMED;
 	map_ipv4(&packet->flow.client, ip->saddr);
 	map_ipv4(&packet->flow.vip, ip->daddr);
-	/* The stack would route what is for a VIP back to the router, and the router here again. */
-	if (ip->protocol == IPPROTO_ICMP)
-		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_ICMP
-							 : VERDICT_PASSED_ICMP;
-	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
-		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_NO_SERVICE
-							 : VERDICT_PASSED_OTHER_PROTOCOL;
-
-	packet->flow.protocol = ip->protocol;
 	packet->flow.is_ipv6 = 0;
 	packet->ttl = ip->ttl;
 	packet->dscp = ip->tos & DSCP_BITS;
-	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_BITS))
-		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_FRAGMENT
-							 : VERDICT_PASSED_NOT_VIP;
-	if (!cursor_stand_after(cursor, ip, header_bytes) ||
-	    !parse_transport(cursor, packet, packet->ip_bytes - header_bytes))
-		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_SHORT
-							 : VERDICT_PASSED_NOT_VIP;
-	return VERDICT_UNDECIDED;
+	packet->dont_fragment = !!(ip->frag_off & bpf_htons(IPV4_DONT_FRAGMENT));
+	if (ip->protocol == IPPROTO_ICMP)
+		return refuse(packet, VERDICT_UNUSUAL, VERDICT_PASSED_ICMP);
+	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_BITS)) {
+		packet->fragment = ip->frag_off & bpf_htons(IPV4_OFFSET_BITS) ? FRAGMENT_LATER
+									      : FRAGMENT_FIRST;
+		packet->fragment_id = ip->id;
+	}
+	return parse_payload(cursor, packet, ip->protocol, packet->ip_bytes - header_bytes);
 }
 
 static __always_inline enum verdict parse_ipv6(struct cursor *cursor, struct packet *packet)
@@ -105,21 +129,13 @@ static __always_inline enum verdict parse_ipv6(struct cursor *cursor, struct pac
 	packet->ip_bytes = (__u16)ip_bytes;
 	copy_ipv6(&packet->flow.client, &ip->saddr);
 	copy_ipv6(&packet->flow.vip, &ip->daddr);
-	if (ip->nexthdr == IPPROTO_ICMPV6)
-		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_ICMP
-							 : VERDICT_PASSED_ICMP;
-	if (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP)
-		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_NO_SERVICE
-							 : VERDICT_PASSED_OTHER_PROTOCOL;
-
-	packet->flow.protocol = ip->nexthdr;
 	packet->flow.is_ipv6 = 1;
 	packet->ttl = ip->hop_limit;
 	packet->dscp = ipv6_traffic_class(ip) & DSCP_BITS;
-	if (!parse_transport(cursor, packet, packet->ip_bytes - sizeof(*ip)))
-		return is_vip_address(&packet->flow.vip) ? VERDICT_DROPPED_SHORT
-							 : VERDICT_PASSED_NOT_VIP;
-	return VERDICT_UNDECIDED;
+	packet->dont_fragment = 1;
+	if (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP)
+		return VERDICT_UNUSUAL;
+	return parse_payload(cursor, packet, ip->nexthdr, packet->ip_bytes - sizeof(*ip));
 }
 
 static __always_inline enum verdict parse(struct xdp_md *ctx, struct packet *packet)

@@ -13,9 +13,6 @@ from bpf.packets import (
     ETHERTYPE_ARP,
     ETHERTYPE_IPV6,
     ETHERTYPE_VLAN,
-    ICMP,
-    ICMPV6,
-    MORE_FRAGMENTS,
     SYN,
     TCP,
     UDP,
@@ -44,6 +41,7 @@ from bpf.trial import (
     CaseResult,
     Unwrapper,
 )
+from bpf.unusual_cases import UNUSUAL_CASES
 from bpf.workbench import TUNNEL_SOURCE, Workbench
 
 UNSPECIFIED = "::"
@@ -121,26 +119,6 @@ LB_CASES = (
         frame=client_tcp_v6(1, payload=b"cut")[:-3],
     ),
     Case(
-        verdict="PASSED_ICMP",
-        name="neighbour discovery",
-        frame=frame_of(ipv6(CLIENT_V6, "ff02::1:ff00:1", ICMPV6, b"\x87" + bytes(23))),
-    ),
-    Case(
-        verdict="DROPPED_ICMP",
-        name="ping of an IPv6 VIP",
-        frame=frame_of(ipv6(CLIENT_V6, BOUND_VIP_V6, ICMPV6, b"\x80" + bytes(7))),
-    ),
-    Case(
-        verdict="PASSED_ICMP",
-        name="a ping of the edge itself",
-        frame=ethernet(ipv4(CLIENT, TUNNEL_SOURCE, ICMP, b"\x08" + bytes(7))),
-    ),
-    Case(
-        verdict="DROPPED_ICMP",
-        name="ping of a VIP",
-        frame=ethernet(ipv4(CLIENT, BOUND_VIP, ICMP, b"\x08" + bytes(7))),
-    ),
-    Case(
         verdict="PASSED_OTHER_PROTOCOL",
         name="OSPF",
         frame=ethernet(ipv4(CLIENT, OTHER, 89, bytes(24))),
@@ -159,21 +137,6 @@ LB_CASES = (
         verdict="PASSED_NOT_VIP",
         name="the edge's own traffic",
         frame=ethernet(ipv4(CLIENT, OTHER, TCP, tcp(40000, 22))),
-    ),
-    Case(
-        verdict="PASSED_NOT_VIP",
-        name="a fragment for the edge itself",
-        frame=ethernet(ipv4(CLIENT, OTHER, UDP, bytes(32), fragment=MORE_FRAGMENTS)),
-    ),
-    Case(
-        verdict="DROPPED_FRAGMENT",
-        name="a first fragment",
-        frame=ethernet(ipv4(CLIENT, BOUND_VIP, UDP, bytes(32), fragment=MORE_FRAGMENTS)),
-    ),
-    Case(
-        verdict="DROPPED_FRAGMENT",
-        name="a later fragment",
-        frame=ethernet(ipv4(CLIENT, BOUND_VIP, UDP, bytes(32), fragment=4)),
     ),
     Case(
         verdict="DROPPED_SHORT",
@@ -224,14 +187,9 @@ LB_CASES = (
         before=without_ipv6_source,
     ),
     Case(
-        verdict="DROPPED_TOO_BIG",
+        verdict="ANSWERED_TOO_BIG",
         name="one byte above the MTU, in IPv6",
         frame=client_tcp(4, payload=_TOO_BIG[20:]),
-    ),
-    Case(
-        verdict="DROPPED_TOO_BIG",
-        name="one byte above the MTU",
-        frame=client_tcp(1, payload=_TOO_BIG),
     ),
     Case(verdict="DROPPED_NO_ROUTE", name="a real without a route", frame=client_tcp(8)),
     Case(verdict="DROPPED_ROUTE_REFUSED", name="an unreachable route", frame=client_tcp(9)),
@@ -307,6 +265,7 @@ LB_CASES = (
         before=without_flow_table,
     ),
     *FILTER_CASES,
+    *UNUSUAL_CASES,
 )
 
 

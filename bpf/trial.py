@@ -33,7 +33,12 @@ TUNNEL_END_V6 = "fd60::2"
 BOUND_VIP = "192.0.2.1"
 BOUND_VIP_V6 = "2001:db8::1"
 XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = 1, 2, 3, 4
-ACTIONS = {"PASSED": {XDP_PASS}, "DROPPED": {XDP_DROP}, "FORWARDED": {XDP_TX, XDP_REDIRECT}}
+ACTIONS = {
+    "PASSED": {XDP_PASS},
+    "DROPPED": {XDP_DROP},
+    "ANSWERED": {XDP_TX},
+    "FORWARDED": {XDP_TX, XDP_REDIRECT},
+}
 MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -113,12 +118,22 @@ class Balancer:
         self.program.close()
 
     def reset(self) -> None:
-        """Settings as they should be, the first real up in epoch 1, no flow remembered."""
+        """Settings as they should be, the first real up in epoch 1, no flow, buckets full."""
         self.write_settings(TUNNEL_SOURCE, TUNNEL_SOURCE_V6)
         self.write_real(TUNNELLED, epoch=1)
         self.empty_filter()
         with self.program.new_inner("flows", max_entries=1024) as table:
             self.program.maps["flows"].set_inner(TEST_QUEUE, table)
+        self.write_buckets(refilled_ns=0)
+        for datagram in tuple(self.program.maps["datagrams"].keys()):
+            self.program.maps["datagrams"].delete(datagram)
+
+    def write_buckets(self, *, refilled_ns: int) -> None:
+        """Empties the buckets of replies; they refill from that moment of the monotonic clock."""
+        buckets = self.program.maps["reply_buckets"]
+        value = buckets.shape.value.pack(credit_ns=0, refilled_ns=refilled_ns)
+        for kind in range(buckets.shape.max_entries):
+            buckets.put_at(kind, value)
 
     def write_settings(self, tunnel_source: str, tunnel_source_v6: str) -> None:
         """Writes the settings; "::" means not configured."""

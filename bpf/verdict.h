@@ -1,7 +1,8 @@
 /*
  * Counting. Every exit of a packet is one verdict, counted once, and its prefix is the action:
- * VERDICT_PASSED_, VERDICT_DROPPED_, VERDICT_FORWARDED_. Each program's enum is in its own header
- * and stays in BTF, where Python reads the names. Counters are per CPU, so they need no atomics.
+ * VERDICT_PASSED_, VERDICT_DROPPED_, VERDICT_ANSWERED_ (sent back), VERDICT_FORWARDED_. Each
+ * program's enum is in its own header and stays in BTF, where Python reads the names. Counters are
+ * per CPU, so they need no atomics.
  */
 #pragma once
 

@@ -1,0 +1,180 @@
+/*
+ * ICMP and ICMPv6 for a VIP. A ping is answered here, in place: the same bytes with the addresses
+ * exchanged, never more of them. An error about a packet from the VIP belongs to the real that sent
+ * it, so it takes the way of the flow that it quotes; eight bytes of the quoted transport are
+ * enough (RFC 792). Everything else ends here.
+ */
+#pragma once
+
+#include "bucket.h"
+#include "csum.h"
+#include "cursor.h"
+#include "extension.h"
+#include "flow.h"
+#include "lb_verdict.h"
+#include "packet.h"
+#include "parse.h"
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#define ICMP_ECHO_REPLY     0 /* types of RFC 792 */
+#define ICMP_UNREACHABLE    3
+#define ICMP_ECHO_REQUEST   8
+#define ICMP_TIME_EXCEEDED  11
+#define ICMP_PARAMETER      12
+#define ICMPV6_ERROR_MIN    1 /* types of RFC 4443: unreachable, too big, time, parameter */
+#define ICMPV6_ERROR_MAX    4
+#define ICMPV6_ECHO_REQUEST 128
+#define ICMPV6_ECHO_REPLY   129
+#define ICMP_QUOTE_BYTES    8 /* of the quoted transport: what RFC 792 promises */
+
+struct quoted_ports {
+	__be16 source;
+	__be16 destination;
+	__be32 rest;
+};
+
+_Static_assert(sizeof(struct quoted_ports) == ICMP_QUOTE_BYTES, "ports and four bytes more");
+
+static __always_inline void swap_mac(struct ethhdr *ethernet)
+{
+	__u8 kept[ETH_ALEN];
+
+	__builtin_memcpy(kept, ethernet->h_dest, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_dest, ethernet->h_source, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, kept, ETH_ALEN);
+}
+
+static __always_inline enum verdict answer_ping_ipv4(struct ethhdr *ethernet, struct iphdr *ip,
+						     struct icmp_header *icmp)
+{
+	__be32 client = ip->saddr;
+
+	if (ip->ihl != IPV4_MIN_HEADER_WORDS || !is_host_ipv4(client) || client == ip->daddr)
+		return VERDICT_DROPPED_ICMP;
+	if (!may_reply(REPLY_PING_IPV4))
+		return VERDICT_DROPPED_REPLY_RATE;
+	icmp->type = ICMP_ECHO_REPLY;
+	icmp->checksum = checksum_of_less(icmp->checksum, bpf_htons(ICMP_ECHO_REQUEST << 8));
+	if (!icmp->checksum) /* 0 and 0xffff are alike, but not where all of the data is 0 */
+		icmp->checksum = 0xffff;
+	ip->saddr = ip->daddr;
+	ip->daddr = client;
+	ip->ttl = DEFAULT_TTL;
+	ip->check = 0;
+	ip->check = ipv4_checksum(ip);
+	swap_mac(ethernet);
+	return VERDICT_ANSWERED_PING;
+}
+
+/* The addresses change places, so the checksum knows of the type alone: one more in its high byte.
+ */
+static __always_inline enum verdict answer_ping_ipv6(struct ethhdr *ethernet, struct ipv6hdr *ip,
+						     struct icmp_header *icmp,
+						     const struct flow *flow)
+{
+	if (ip->nexthdr != IPPROTO_ICMPV6 || !is_host_ipv6(&flow->client) ||
+	    is_same_address(&flow->client, &flow->vip))
+		return VERDICT_DROPPED_ICMP;
+	if (!may_reply(REPLY_PING_IPV6))
+		return VERDICT_DROPPED_REPLY_RATE;
+	icmp->type = ICMPV6_ECHO_REPLY;
+	icmp->checksum = checksum_of_less(icmp->checksum, (__be16)~bpf_htons(0x0100));
+	__builtin_memcpy(&ip->saddr, flow->vip.words, sizeof(ip->saddr));
+	__builtin_memcpy(&ip->daddr, flow->client.words, sizeof(ip->daddr));
+	ip->hop_limit = DEFAULT_TTL;
+	swap_mac(ethernet);
+	return VERDICT_ANSWERED_PING;
+}
+
+static __always_inline enum verdict read_quoted_ports(struct cursor *cursor, struct flow *flow,
+						      __u8 protocol)
+{
+	const struct quoted_ports *ports;
+
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+		return VERDICT_DROPPED_QUOTE;
+	ports = cursor_take(cursor, sizeof(*ports));
+	if (!ports)
+		return VERDICT_DROPPED_QUOTE;
+	flow->client_port = ports->destination;
+	flow->vip_port = ports->source;
+	flow->protocol = protocol;
+	return VERDICT_UNDECIDED;
+}
+
+/* The quote is of a packet from the VIP to the client: its flow is the other way round. */
+static __always_inline enum verdict read_quote_ipv4(struct cursor *cursor, struct flow *flow)
+{
+	struct iphdr *quoted = cursor_take(cursor, sizeof(*quoted));
+
+	if (!quoted || quoted->version != IPV4_VERSION || quoted->ihl < IPV4_MIN_HEADER_WORDS ||
+	    quoted->frag_off & bpf_htons(IPV4_OFFSET_BITS) ||
+	    quoted->saddr != mapped_ipv4(&flow->vip))
+		return VERDICT_DROPPED_QUOTE;
+	map_ipv4(&flow->client, quoted->daddr);
+	if (!cursor_stand_after(cursor, quoted, ipv4_header_bytes(quoted)))
+		return VERDICT_DROPPED_QUOTE;
+	return read_quoted_ports(cursor, flow, quoted->protocol);
+}
+
+static __always_inline enum verdict read_quote_ipv6(struct cursor *cursor, struct flow *flow)
+{
+	struct ipv6hdr *quoted = cursor_take(cursor, sizeof(*quoted));
+	struct extension extension = {};
+	struct address source;
+
+	if (!quoted || quoted->version != IPV6_VERSION)
+		return VERDICT_DROPPED_QUOTE;
+	copy_ipv6(&source, &quoted->saddr);
+	if (!is_same_address(&source, &flow->vip))
+		return VERDICT_DROPPED_QUOTE;
+	copy_ipv6(&flow->client, &quoted->daddr);
+	extension.protocol = quoted->nexthdr;
+	if (!walk_extensions(cursor, &extension) || extension.fragment == FRAGMENT_LATER)
+		return VERDICT_DROPPED_QUOTE;
+	return read_quoted_ports(cursor, flow, extension.protocol);
+}
+
+/* Undecided means: the packet's flow is the one that an error is about. */
+static __always_inline enum verdict take_icmp_ipv4(struct cursor *cursor, struct ethhdr *ethernet,
+						   struct packet *packet)
+{
+	struct iphdr *ip = cursor_take(cursor, sizeof(*ip));
+	struct icmp_header *icmp;
+
+	if (!ip || ip->frag_off & bpf_htons(IPV4_FRAGMENT_BITS) ||
+	    !cursor_stand_after(cursor, ip, ipv4_header_bytes(ip)))
+		return VERDICT_DROPPED_ICMP;
+	icmp = cursor_take(cursor, sizeof(*icmp));
+	if (!icmp)
+		return VERDICT_DROPPED_ICMP;
+	packet->is_quoted = 1;
+	switch (icmp->type) {
+	case ICMP_ECHO_REQUEST:
+		return answer_ping_ipv4(ethernet, ip, icmp);
+	case ICMP_UNREACHABLE:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETER:
+		return read_quote_ipv4(cursor, &packet->flow);
+	default:
+		return VERDICT_DROPPED_ICMP;
+	}
+}
+
+/* As above; `cursor` stands behind the IPv6 header `ip` and its extensions. */
+static __always_inline enum verdict take_icmp_ipv6(struct cursor *cursor, struct ethhdr *ethernet,
+						   struct ipv6hdr *ip, struct packet *packet)
+{
+	struct icmp_header *icmp = cursor_take(cursor, sizeof(*icmp));
+
+	if (!icmp || packet->fragment != FRAGMENT_NONE)
+		return VERDICT_DROPPED_ICMP;
+	packet->is_quoted = 1;
+	if (icmp->type == ICMPV6_ECHO_REQUEST)
+		return answer_ping_ipv6(ethernet, ip, icmp, &packet->flow);
+	if (icmp->type >= ICMPV6_ERROR_MIN && icmp->type <= ICMPV6_ERROR_MAX)
+		return read_quote_ipv6(cursor, &packet->flow);
+	return VERDICT_DROPPED_ICMP;
+}
