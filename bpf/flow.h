@@ -28,8 +28,10 @@ static __always_inline __u64 hash_round(__u64 hash, __u32 low, __u32 high)
 	return hash ^ (hash >> 32);
 }
 
-static __always_inline __u64 flow_hash(const struct flow *flow)
+/* With `by_source` all flows of a client to one address are alike. */
+static __always_inline __u64 flow_hash(const struct flow *flow, int by_source)
 {
+	__u32 ports = by_source ? 0 : flow->client_port | (__u32)flow->vip_port << 16;
 	const __be32 *client = flow->client.words;
 	const __be32 *vip = flow->vip.words;
 	__u64 hash = FLOW_HASH_SEED;
@@ -40,7 +42,7 @@ static __always_inline __u64 flow_hash(const struct flow *flow)
 		hash = hash_round(hash, vip[0], vip[1]);
 	}
 	hash = hash_round(hash, client[3], vip[3]);
-	hash = hash_round(hash, flow->client_port | (__u32)flow->vip_port << 16, flow->protocol);
+	hash = hash_round(hash, ports, flow->protocol);
 	hash *= FLOW_HASH_FINISH;
 	return hash ^ (hash >> 32);
 }

@@ -49,18 +49,19 @@ static __always_inline struct datagram_key key_of_datagram(const struct packet *
 }
 
 /* Completes a later fragment's flow, and names its real, from what the first one left. */
-static __always_inline enum verdict recall_datagram(struct packet *packet)
+static __always_inline void recall_datagram(struct packet *packet)
 {
 	struct datagram_key key = key_of_datagram(packet);
 	const struct datagram_value *datagram = bpf_map_lookup_elem(&datagrams, &key);
 
-	if (!datagram || bpf_ktime_get_ns() - datagram->seen_ns > fragment_age_ns)
-		return VERDICT_DROPPED_FRAGMENT;
+	if (!datagram || bpf_ktime_get_ns() - datagram->seen_ns > fragment_age_ns) {
+		packet->fragment = FRAGMENT_ORPHAN;
+		return;
+	}
 	packet->flow.client_port = datagram->client_port;
 	packet->flow.vip_port = datagram->vip_port;
 	packet->real_index = datagram->real;
 	packet->real_epoch = datagram->epoch;
-	return VERDICT_UNDECIDED;
 }
 
 static __always_inline void remember_datagram(const struct packet *packet, __u32 epoch)

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "bucket.h"
+#include "reply.h"
 #include "csum.h"
 #include "cursor.h"
 #include "extension.h"

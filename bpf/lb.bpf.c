@@ -17,6 +17,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "parse.h"
+#include "reset.h"
 #include "ring.h"
 #include "seen.h"
 #include "too_big.h"
@@ -41,9 +42,14 @@ static __always_inline enum verdict find_vip(struct packet *packet, struct vip_v
 		key.port = 0;
 		vip = bpf_map_lookup_elem(&vips, &key);
 		if (!vip)
-			return VERDICT_DROPPED_NO_SERVICE;
+			return packet->fragment == FRAGMENT_ORPHAN ? VERDICT_DROPPED_FRAGMENT
+								   : VERDICT_DROPPED_NO_SERVICE;
 	}
 	*found = *vip;
+	if (packet->fragment == FRAGMENT_ORPHAN && !vip->two_tuple)
+		return VERDICT_DROPPED_FRAGMENT;
+	if (vip->two_tuple)
+		packet->flow.client_port = packet->flow.vip_port = 0;
 	packet->vip_index = found->index;
 	return packet->ttl <= 1 ? VERDICT_DROPPED_TTL : VERDICT_UNDECIDED;
 }
@@ -87,29 +93,43 @@ static __always_inline enum verdict pick_real(const struct xdp_md *ctx, struct p
 	return chosen_by;
 }
 
+static __always_inline enum verdict fall_back(struct xdp_md *ctx, const struct packet *packet,
+					      enum fallback fallback)
+{
+	switch (fallback) {
+	case FALLBACK_PASS:
+		return VERDICT_PASSED_NO_REAL;
+	case FALLBACK_RESET:
+		return answer_reset(ctx, packet);
+	default:
+		return VERDICT_DROPPED_NO_REAL;
+	}
+}
+
 static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet)
 {
 	const struct real_value *real = NULL;
 	enum verdict verdict = parse(ctx, packet);
+	enum verdict filtered, sent;
 	struct vip_value vip;
-	enum verdict sent;
 
+	if (verdict >= VERDICT_UNDECIDED && (filtered = filter_source(packet)) != VERDICT_UNDECIDED)
+		return filtered;
 	if (verdict == VERDICT_UNUSUAL)
 		verdict = parse_unusual(ctx, packet);
 	if (verdict == VERDICT_UNDECIDED && packet->fragment == FRAGMENT_LATER)
-		verdict = recall_datagram(packet);
-	if (verdict == VERDICT_UNDECIDED)
-		verdict = filter_source(packet);
+		recall_datagram(packet);
 	if (verdict == VERDICT_UNDECIDED)
 		verdict = find_vip(packet, &vip);
 	if (verdict == VERDICT_UNDECIDED)
 		verdict = filter_vip(packet);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
-	packet->hash = flow_hash(&packet->flow);
+	packet->hash = flow_hash(&packet->flow, vip.by_source);
 	verdict = pick_real(ctx, packet, &vip, &real);
 	if (!real || verdict < VERDICT_FIRST_FORWARDED)
-		return verdict;
+		return verdict == VERDICT_DROPPED_NO_REAL ? fall_back(ctx, packet, vip.fallback)
+							  : verdict;
 	if (packet->fragment == FRAGMENT_FIRST)
 		remember_datagram(packet, real->epoch);
 	sent = send(ctx, packet, real);

@@ -11,14 +11,15 @@ enum verdict {
 	VERDICT_PASSED_ICMP,           /* to the edge itself: the stack answers */
 	VERDICT_PASSED_OTHER_PROTOCOL, /* neither TCP nor UDP */
 	VERDICT_PASSED_NOT_VIP,        /* the edge's own traffic */
+	VERDICT_PASSED_NO_REAL,        /* no real is up, and the VIP says that the edge serves */
 
-	VERDICT_DROPPED_ICMP,        /* to a VIP: neither a ping that can be answered nor an error */
-	VERDICT_DROPPED_QUOTE,       /* an ICMP error to a VIP that quotes no flow of that VIP */
-	VERDICT_DROPPED_REPLY_RATE,  /* an answer was due, but there were too many of them lately */
-	VERDICT_DROPPED_FRAGMENT,    /* a later fragment to a VIP whose first one was not seen */
-	VERDICT_DROPPED_EXTENSIONS,  /* IPv6 to a VIP: too many extension headers, or cut off */
-	VERDICT_DROPPED_SHORT,       /* to a VIP; the TCP or UDP header is cut off */
-	VERDICT_DROPPED_DENIED,      /* the source filter denies the client's prefix */
+	VERDICT_DROPPED_ICMP,       /* to a VIP: neither a ping that can be answered nor an error */
+	VERDICT_DROPPED_QUOTE,      /* an ICMP error to a VIP that quotes no flow of that VIP */
+	VERDICT_DROPPED_REPLY_RATE, /* an answer was due, but there were too many of them lately */
+	VERDICT_DROPPED_FRAGMENT,   /* a later fragment to a VIP whose first one was not seen */
+	VERDICT_DROPPED_EXTENSIONS, /* IPv6 to a VIP: too many extension headers, or cut off */
+	VERDICT_DROPPED_SHORT,      /* to a VIP; the TCP or UDP header is cut off */
+	VERDICT_DROPPED_DENIED,     /* the source filter denies the client's prefix */
 	VERDICT_DROPPED_PREFIX_RATE, /* the client's prefix sends faster than its rule allows */
 	VERDICT_DROPPED_VIP_RATE,    /* the VIP gets more than its limit */
 	VERDICT_DROPPED_NO_SERVICE,  /* a VIP's address, but no VIP on this port and protocol */
@@ -37,6 +38,7 @@ enum verdict {
 
 	VERDICT_ANSWERED_PING,    /* an echo request to a VIP, sent back as the reply */
 	VERDICT_ANSWERED_TOO_BIG, /* the client is told which size fits after the wrapping */
+	VERDICT_ANSWERED_RESET,   /* no real is up, and the VIP says that the client be told */
 
 	VERDICT_FORWARDED_REMEMBERED, /* the flow table named the real */
 	VERDICT_FORWARDED_NEW,        /* the ring named it, and the flow is now remembered */
@@ -48,8 +50,8 @@ enum verdict {
 	VERDICT_FORWARDED_FRAGMENT,   /* a later fragment, to the real of its first one */
 
 	VERDICT_COUNT,
-	VERDICT_UNDECIDED = VERDICT_COUNT, /* keep going */
-	VERDICT_UNUSUAL,                   /* look again, with unusual.h */
+	VERDICT_UNDECIDED = VERDICT_COUNT,       /* keep going */
+	VERDICT_UNUSUAL = VERDICT_UNDECIDED + 1, /* look again, with unusual.h */
 };
 
 #define VERDICT_FIRST_DROPPED   VERDICT_DROPPED_ICMP

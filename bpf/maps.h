@@ -24,10 +24,19 @@ struct vip_key {
 	__u8 pad; /* always zero */
 };
 
+/* What becomes of a packet whose VIP has no real that is up. */
+enum __attribute__((packed)) fallback {
+	FALLBACK_DROP = 0,
+	FALLBACK_PASS = 1,  /* to the edge's own stack */
+	FALLBACK_RESET = 2, /* TCP: the client is told at once */
+};
+
 struct vip_value {
 	__u32 index;      /* into rings and vip_counters */
 	__u8 flow_memory; /* 0: the ring decides about every packet */
-	__u8 pad[3];      /* always zero */
+	__u8 by_source;   /* the ring is entered by the client's address, whatever the ports */
+	__u8 two_tuple;   /* a flow is all between two addresses, so later fragments belong too */
+	enum fallback fallback;
 };
 
 /* A VIP's index stands for its address and protocol, which makes a key of six words. */

@@ -40,6 +40,7 @@ enum fragment {
 	FRAGMENT_NONE,
 	FRAGMENT_FIRST,
 	FRAGMENT_LATER,
+	FRAGMENT_ORPHAN, /* a later one whose first one was not seen */
 };
 
 struct address {
@@ -101,12 +102,6 @@ static __always_inline int is_unspecified(const struct address *address)
 static __always_inline int is_mapped_ipv4(const struct address *address)
 {
 	return !(address->words[0] | address->words[1]) && address->words[2] == bpf_htonl(0xffff);
-}
-
-static __always_inline int is_same_address(const struct address *one, const struct address *other)
-{
-	return one->words[0] == other->words[0] && one->words[1] == other->words[1] &&
-	       one->words[2] == other->words[2] && one->words[3] == other->words[3];
 }
 
 /* May a reply go there? Only one host can have sent it (RFC 1122 section 3.2.1.3). */

@@ -8,6 +8,7 @@ a namespace of its own.
 
 from dataclasses import replace
 
+from bpf.option_cases import OPTION_CASES
 from bpf.packets import (
     ACK,
     ETHERTYPE_ARP,
@@ -266,6 +267,7 @@ LB_CASES = (
     ),
     *FILTER_CASES,
     *UNUSUAL_CASES,
+    *OPTION_CASES,
 )
 
 

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "bucket.h"
+#include "reply.h"
 #include "csum.h"
 #include "cursor.h"
 #include "icmp.h"
@@ -128,7 +128,7 @@ __noinline int answer_too_big(struct xdp_md *ctx, const struct packet *packet)
 	if (!packet)
 		return VERDICT_DROPPED_TOO_BIG;
 	flow = &packet->flow;
-	if (packet->is_quoted || packet->fragment == FRAGMENT_LATER)
+	if (packet->is_quoted || packet->fragment >= FRAGMENT_LATER)
 		return VERDICT_DROPPED_TOO_BIG;
 	if (flow->is_ipv6) {
 		if (packet->fits < IPV6_MIN_MTU || !is_host_ipv6(&flow->client))

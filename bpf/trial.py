@@ -61,6 +61,9 @@ class Service:
     state: str = "REAL_UP"
     has_ring: bool = True
     flow_memory: bool = True
+    by_source: bool = False
+    two_tuple: bool = False
+    fallback: str = "FALLBACK_DROP"
     tunnel_checksum: bool = False
 
 
@@ -84,6 +87,10 @@ SERVICES = (
     Service(octet=16, real="fd60::6", encap="ENCAP_L2"),
     Service(octet=17, real=TUNNEL_END, tunnel_checksum=True),
     Service(octet=18, real=TUNNEL_END_V6, tunnel_checksum=True),
+    Service(octet=19, real="", fallback="FALLBACK_PASS"),
+    Service(octet=20, real="", fallback="FALLBACK_RESET"),
+    Service(octet=21, real=TUNNEL_END, two_tuple=True),
+    Service(octet=22, real=TUNNEL_END, by_source=True),
 )
 
 
@@ -193,7 +200,11 @@ class Balancer:
             for protocol, port in ((packets.TCP, 80), (packets.UDP, 0)):
                 key = maps["vips"].shape.key.pack(address=address, port=port, protocol=protocol)
                 value = maps["vips"].shape.value.pack(
-                    index=service.octet, flow_memory=int(service.flow_memory)
+                    index=service.octet,
+                    flow_memory=int(service.flow_memory),
+                    by_source=int(service.by_source),
+                    two_tuple=int(service.two_tuple),
+                    fallback=service.fallback,
                 )
                 maps["vips"].put(key, value)
 

@@ -21,7 +21,7 @@ from bpf import libbpf, program
 from bpf.errors import RehearsalFailedError
 from bpf.layout import FieldValue, Record
 from bpf.maps import Counter, Map
-from edge_lb.flow import Address, Flow, address_octets, slot
+from edge_lb.flow import Address, Flow, address_octets, as_memory_sees, as_ring_sees, slot
 from edge_lb.held import (
     NO_HOP,
     Held,
@@ -31,6 +31,8 @@ from edge_lb.held import (
     held_vip,
     real_value,
     vip_key,
+    vip_options,
+    vip_value,
 )
 from edge_lb.plan import Plan, PlannedReal, PlannedVip
 from edge_lb.rehearsal import borrowed, rehearse
@@ -217,25 +219,27 @@ class Datapath:
 
     def locate(self, flow: Flow) -> FlowPlace:
         """Where a packet of this flow would go now. UnknownVipError when no VIP takes it."""
-        vip_index = self._vip_index(flow)
+        vip = self._vip(flow)
+        vip_index, options = vip.integer("index"), vip_options(vip)
+        flow, in_ring = as_memory_sees(flow, options), as_ring_sees(flow, options)
         queue, remembered = self._recall(flow, vip_index)
         return FlowPlace(
-            slot=slot(flow),
+            slot=slot(in_ring),
             vip_index=vip_index,
-            ring_real=self._ring_real(vip_index, flow),
+            ring_real=self._ring_real(vip_index, in_ring),
             remembered_real=remembered,
             queue=queue,
         )
 
     def _ring_real(self, vip_index: int, flow: Flow) -> int:
-        """The real that a VIP's ring names for a flow; 0 for none."""
+        """The real that a VIP's ring names for a flow as the ring sees it; 0 for none."""
         ring = self.program.maps["rings"].inner(vip_index)
         if ring is None:
             return 0
         with ring:
             return ring.at(slot(flow)).integer("")
 
-    def _vip_index(self, flow: Flow) -> int:
+    def _vip(self, flow: Flow) -> Record:
         vips = self.program.maps["vips"]
         for port in (flow.vip_port, 0):
             key = vips.shape.key.pack(
@@ -243,7 +247,7 @@ class Datapath:
             )
             value = vips.get(key)
             if value is not None:
-                return value.integer("index")
+                return value
         raise UnknownVipError(f"no VIP takes {flow.vip} port {flow.vip_port}")
 
     def _recall(self, flow: Flow, vip_index: int) -> tuple[int, int]:
@@ -336,8 +340,7 @@ class Datapath:
     def _write_vip(self, vip: PlannedVip) -> None:
         vips, addresses = self.program.maps["vips"], self.program.maps["vip_addresses"]
         addresses.put(address_octets(vip.address), addresses.shape.value.scalar(1))
-        value = vips.shape.value.pack(index=vip.index, flow_memory=int(vip.flow_memory))
-        vips.put(vip_key(vips, vip), value)
+        vips.put(vip_key(vips, vip), vip_value(vips.shape.value, vip))
 
     def _free_reassigned_indexes(self, held: Held, plan: Plan) -> None:
         """A VIP that leaves must not be seen with the ring of the one that takes its index."""

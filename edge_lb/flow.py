@@ -4,10 +4,11 @@ Owns the flow hash on this side. Called by datapath.py to tell where a flow goes
 which compare it with the loaded program over many flows. Pure. Change both or none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from edge_lb.maglev import RING_SLOTS
+from gslb.fleet.model import Affinity, Fragments, VipOptions
 
 Address = IPv4Address | IPv6Address
 
@@ -27,6 +28,18 @@ class Flow:
     vip: Address
     vip_port: int
     protocol: int
+
+
+def as_memory_sees(flow: Flow, options: VipOptions) -> Flow:
+    """The flow that the data plane remembers: without ports where all between two is one."""
+    together = options.fragments is Fragments.TWO_TUPLE
+    return replace(flow, client_port=0, vip_port=0) if together else flow
+
+
+def as_ring_sees(flow: Flow, options: VipOptions) -> Flow:
+    """The flow that the data plane hashes: without ports where a client's flows go together."""
+    together = options.affinity is Affinity.SOURCE or options.fragments is Fragments.TWO_TUPLE
+    return replace(flow, client_port=0, vip_port=0) if together else flow
 
 
 def address_octets(address: Address) -> bytes:

@@ -11,7 +11,7 @@ from bpf.layout import FieldValue, Layout, Record
 from bpf.maps import Map
 from edge_lb.flow import Address, address_from_octets, address_octets
 from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
-from gslb.fleet.model import Encap, Protocol
+from gslb.fleet.model import Affinity, Encap, Fallback, Fragments, Protocol, VipOptions
 
 UNSPECIFIED = bytes(16)
 NO_HOP = NextHop(ifindex=0, mtu=0, destination=bytes(6), source=bytes(6), is_direct=False)
@@ -38,6 +38,7 @@ class HeldVip:
     port: int
     protocol: Protocol
     flow_memory: bool
+    options: VipOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,7 @@ def expected(plan: Plan) -> Held:
                 port=vip.port,
                 protocol=vip.protocol,
                 flow_memory=vip.flow_memory,
+                options=vip.options,
             )
             for vip in plan.vips
         ),
@@ -90,6 +92,18 @@ def real_value(layout: Layout, real: PlannedReal) -> Record:
         "hop.source": hop.source,
     }
     return layout.unpack(layout.pack(**fields))
+
+
+def vip_value(layout: Layout, vip: PlannedVip) -> bytes:
+    """The record of a planned VIP."""
+    options = vip.options
+    return layout.pack(
+        index=vip.index,
+        flow_memory=int(vip.flow_memory),
+        by_source=int(options.affinity is Affinity.SOURCE),
+        two_tuple=int(options.fragments is Fragments.TWO_TUPLE),
+        fallback=f"FALLBACK_{options.fallback.name}",
+    )
 
 
 def vip_key(vips: Map, vip: PlannedVip | HeldVip) -> bytes:
@@ -117,4 +131,14 @@ def held_vip(key: Record, value: Record) -> HeldVip:
         port=key.integer("port"),
         protocol=protocols[key.integer("protocol")],
         flow_memory=bool(value.integer("flow_memory")),
+        options=vip_options(value),
+    )
+
+
+def vip_options(value: Record) -> VipOptions:
+    """What a VIP's record says of its options."""
+    return VipOptions(
+        affinity=Affinity.SOURCE if value.integer("by_source") else Affinity.FLOW,
+        fallback=Fallback[value.enum("fallback").removeprefix("FALLBACK_")],
+        fragments=Fragments.TWO_TUPLE if value.integer("two_tuple") else Fragments.MEMORY,
     )

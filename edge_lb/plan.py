@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
@@ -18,7 +18,16 @@ from edge_lb.fastring import build_ring, moved, seat_ring
 from edge_lb.maglev import Member
 from edge_lb.seats import Seats, seat_name
 from gslb.fleet.health import SERVING, RealState
-from gslb.fleet.model import Address, Encap, Fleet, Protocol, RealName, SiteName, VipName
+from gslb.fleet.model import (
+    Address,
+    Encap,
+    Fleet,
+    Protocol,
+    RealName,
+    SiteName,
+    VipName,
+    VipOptions,
+)
 
 
 class RealForwarding(Enum):
@@ -71,6 +80,7 @@ class PlannedVip:
     protocol: Protocol
     ring: array[int]
     flow_memory: bool = True
+    options: VipOptions = field(default_factory=VipOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +211,7 @@ def build_plan(
                 protocol=vip.protocol,
                 ring=rings.ring(tuple(members)),
                 flow_memory=vip.flow_memory,
+                options=vip.options,
             )
         )
     rings.forget_unused()

@@ -13,13 +13,15 @@ from ipaddress import IPv4Address, IPv6Address
 from bpf.layout import MapShape
 from bpf.packets import ACK, frame_of, ip, tcp, udp
 from bpf.program import Program
-from edge_lb.flow import Address, Flow
+from edge_lb.flow import Address, Flow, as_ring_sees
 from edge_lb.held import IP_PROTOCOLS, Held, HeldVip
 from edge_lb.plan import RealForwarding
+from gslb.fleet.model import Fragments
 
 # RFC 5737, 3849: nobody's
 CLIENTS: dict[int, Address] = {4: IPv4Address("192.0.2.254"), 6: IPv6Address("2001:db8::fe")}
 PORTS = range(50000, 50008)
+NO_CONNECTION_ID = b"\x40" + b"\xff" * 8  # QUIC: of the configuration that names no server
 ANY_PORT = 443  # asked for where a VIP serves every port
 TABLE_FLOWS = 4096
 TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
@@ -56,7 +58,7 @@ def rehearse(
     faults: list[str] = []
     for vip in held.vips:
         for flow in _flows(vip):
-            wanted = ring_real(vip.index, flow)
+            wanted = ring_real(vip.index, as_ring_sees(flow, vip.options))
             if wanted not in live:
                 continue
             fault = _try(program, ifindex, flow, wanted, memory=vip.flow_memory)
@@ -67,7 +69,8 @@ def rehearse(
 
 
 def _flows(vip: HeldVip) -> Iterator[Flow]:
-    for port in PORTS:
+    one_flow = vip.options.fragments is Fragments.TWO_TUPLE
+    for port in PORTS[:1] if one_flow else PORTS:
         yield Flow(
             client=CLIENTS[vip.address.version],
             client_port=port,
@@ -103,5 +106,18 @@ def _frame(flow: Flow) -> bytes:
     if flow.protocol == socket.IPPROTO_TCP:
         segment = tcp(flow.client_port, flow.vip_port, ACK)
     else:
-        segment = udp(flow.client_port, flow.vip_port, b"rehearsal")
-    return frame_of(ip(str(flow.client), str(flow.vip), flow.protocol, segment))
+    one_flow = vip.options.fragments is Fragments.TWO_TUPLE
+    for port in PORTS[:1] if one_flow else PORTS:
+        yield Flow(
+            client=CLIENTS[vip.address.version],
+            client_port=port,
+            vip=vip.address,
+            vip_port=vip.port or ANY_PORT,
+            protocol=IP_PROTOCOLS[vip.protocol],
+        )
+
+
+def _try(program: Program, ifindex: int, flow: Flow, wanted: int, *, memory: bool) -> str:
+    """The first thing that is wrong with this flow's first two packets; empty if none is."""
+    remembered = ({"FORWARDED_NEW"}, {"FORWARDED_REMEMBERED"})
+    for verdicts in remembered if memory else ({"FORWARDED_NO_MEMORY"},):

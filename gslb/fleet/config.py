@@ -19,11 +19,14 @@ import msgspec
 
 from gslb.fleet import model
 from gslb.fleet.model import (
+    Affinity,
     CheckKind,
     CheckVia,
     Encap,
+    Fallback,
     FilterAction,
     Fleet,
+    Fragments,
     Policy,
     PoolName,
     Protocol,
@@ -128,6 +131,9 @@ class VipSection(_Section, frozen=True):
     encap: Encap = Encap.GUE
     tunnel_checksum: bool = False
     flow_memory: bool = True
+    affinity: Affinity = Affinity.FLOW
+    fallback: Fallback = Fallback.DROP
+    fragments: Fragments = Fragments.MEMORY
 
 
 class FilterSection(_Section, frozen=True):
@@ -306,6 +312,9 @@ def build_fleet(
                 encap=vip.encap,
                 tunnel_checksum=vip.tunnel_checksum,
                 flow_memory=vip.flow_memory,
+                options=model.VipOptions(
+                    affinity=vip.affinity, fallback=vip.fallback, fragments=vip.fragments
+                ),
             )
             for name, vip in shape.vip.items()
         },

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
 from gslb.fleet.config import CheckSection, Fault, FleetFile, VipSection, absolute, nearest
-from gslb.fleet.model import Address, CheckKind, Encap, FilterAction, Network, Protocol
+from gslb.fleet.model import (
+    Address,
+    CheckKind,
+    Encap,
+    Fallback,
+    FilterAction,
+    Fragments,
+    Network,
+    Protocol,
+)
 
 ANSWERS_MAX = 25  # 25 AAAA and an OPT fit the 1232 bytes of one datagram under any owner name
 TTL_MAX_S = 86400
@@ -115,8 +124,17 @@ def _vips(shape: FleetFile) -> Found:
                 reason = f"`{address}` is also a VIP at site `{homes[address]}`"
                 yield f"{at}.site", reason, "a VIP address belongs to one site"
         yield from _members(shape, at, vip, address)
+        yield from _options(at, vip)
         yield from _check(f"{at}.check", vip.check, vip.port)
         yield from rate_faults(f"{at}.limit", vip.limit.packets_per_s, vip.limit.burst)
+
+
+def _options(at: str, vip: VipSection) -> Found:
+    if vip.fallback is Fallback.RESET and vip.protocol is not Protocol.TCP:
+        yield f"{at}.fallback", "`reset` is of TCP", "use `drop` or `pass`"
+    if vip.fragments is Fragments.TWO_TUPLE and (vip.protocol is not Protocol.UDP or vip.port):
+        reason = "`two_tuple` takes every port of a UDP address"
+        yield f"{at}.fragments", reason, 'set `protocol = "udp"` and `port = 0`, or use `memory`'
 
 
 def _members(shape: FleetFile, at: str, vip: VipSection, address: Address | None) -> Found:

@@ -40,6 +40,28 @@ class Encap(StrEnum):
     IPIP = "ipip"  # the packet travels in an IP header alone (RFC 2003, 2473, 4213)
 
 
+class Affinity(StrEnum):
+    """What keeps packets at one real."""
+
+    FLOW = "flow"  # each flow for itself
+    SOURCE = "source"  # every flow of a client's address together
+
+
+class Fallback(StrEnum):
+    """What becomes of a packet while no real of its VIP is up."""
+
+    DROP = "drop"
+    PASS = "pass"  # the edge's own stack serves it
+    RESET = "reset"  # a TCP client is told at once
+
+
+class Fragments(StrEnum):
+    """How later fragments, which have no ports, find the real of the first one."""
+
+    MEMORY = "memory"  # the first one leaves word
+    TWO_TUPLE = "two_tuple"  # all between two addresses is one flow
+
+
 class CheckKind(StrEnum):
     """What one health check does."""
 
@@ -139,6 +161,15 @@ class FilterRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VipOptions:
+    """How the data plane treats packets of one VIP."""
+
+    affinity: Affinity = Affinity.FLOW
+    fallback: Fallback = Fallback.DROP
+    fragments: Fragments = Fragments.MEMORY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vip:
     """An (address, protocol, port) that clients reach, served at one site."""
 
@@ -153,6 +184,7 @@ class Vip:
     encap: Encap = Encap.GUE
     tunnel_checksum: bool = False  # fill in the UDP checksum of GUE
     flow_memory: bool = True
+    options: VipOptions = VipOptions()
 
     def encap_of(self, real: Real) -> Encap:
         """How packets of this VIP travel to `real`: the real's own word goes first."""

@@ -8,9 +8,10 @@ from bpf.workbench import TUNNEL_SOURCE
 from edge_lb.fastring import build_ring
 from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
-from gslb.fleet.model import Encap, Protocol
+from gslb.fleet.model import Encap, Protocol, VipOptions
 
 VIP = IPv4Address("192.0.2.80")
+PLAIN = VipOptions()
 FIRST_REAL = int(IPv4Address("10.60.0.0"))
 
 
@@ -54,10 +55,17 @@ def vip(
     address: IPv4Address = VIP,
     port: int = 80,
     protocol: Protocol = Protocol.TCP,
+    options: VipOptions = PLAIN,
 ) -> PlannedVip:
     """A VIP with a ring."""
     return PlannedVip(
-        name=f"vip-{index}", index=index, address=address, port=port, protocol=protocol, ring=ring
+        name=f"vip-{index}",
+        index=index,
+        address=address,
+        port=port,
+        protocol=protocol,
+        ring=ring,
+        options=options,
     )
 
 

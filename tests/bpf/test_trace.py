@@ -81,11 +81,11 @@ def test_nothing_is_counted_remembered_or_forgotten(
     assert datapath.locate(other).remembered_real == 0
 
 
-def test_a_size_that_does_not_fit_is_dropped_by_name(datapath: Datapath, bench: Workbench):
+def test_a_size_that_does_not_fit_is_answered(datapath: Datapath, bench: Workbench):
     seen = trace(datapath, Described(flow=FLOW, size=1469), ifindex=bench.in_ifindex)
 
-    assert (seen.verdict, seen.action, seen.real) == ("DROPPED_TOO_BIG", "dropped", 1)
-    assert len(seen.frame) == 14 + 1469
+    assert (seen.verdict, seen.action, seen.real) == ("ANSWERED_TOO_BIG", "sent back out", 1)
+    assert len(seen.frame) == 14 + 576
 
 
 def test_what_is_for_no_vip_has_neither_slot_nor_real(datapath: Datapath, bench: Workbench):

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from gslb.fleet.config import ConfigError, absolute, load_fleet, nearest
-from gslb.fleet.model import CheckKind, Encap, FilterAction, Policy, Protocol, Rate, RealName
+from gslb.fleet.model import (
+    Affinity,
+    CheckKind,
+    Encap,
+    Fallback,
+    FilterAction,
+    Fragments,
+    Policy,
+    Protocol,
+    Rate,
+    RealName,
+    VipOptions,
+)
 from tests.unit.fleet_files import FLEET, ZONE, faults_of, small_fleet, spoiled, write_fleet
 
 
@@ -30,6 +42,20 @@ def test_a_valid_file_becomes_the_nouns(tmp_path: Path) -> None:
     assert (fleet.pools["web"].policy, fleet.pools["any"].policy) == (
         Policy.NEAREST,
         Policy.FAILOVER,
+    )
+
+
+def test_what_a_vip_chooses_is_read(tmp_path: Path) -> None:
+    text = FLEET.replace(
+        'address = "192.0.2.11"',
+        'address = "192.0.2.11"\naffinity = "source"\nfallback = "pass"\nfragments = "two_tuple"',
+    )
+
+    fleet = load_fleet(write_fleet(tmp_path, text))
+
+    assert fleet.vips["web-fra"].options == VipOptions()
+    assert fleet.vips["any-fra"].options == VipOptions(
+        affinity=Affinity.SOURCE, fallback=Fallback.PASS, fragments=Fragments.TWO_TUPLE
     )
 
 

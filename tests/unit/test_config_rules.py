@@ -129,6 +129,19 @@ from tests.unit.fleet_files import faults_of, spoiled
         ),
         (
             'address = "192.0.2.10"',
+            'address = "192.0.2.10"\nprotocol = "udp"\nfallback = "reset"',
+            "$.vip.web-fra.fallback: `reset` is of TCP (use `drop` or `pass`)",
+        ),
+        (
+            'address = "192.0.2.10"',
+            'address = "192.0.2.10"\nfragments = "two_tuple"',
+            (
+                "$.vip.web-fra.fragments: `two_tuple` takes every port of a UDP address"
+                ' (set `protocol = "udp"` and `port = 0`, or use `memory`)'
+            ),
+        ),
+        (
+            'address = "192.0.2.10"',
             'address = "192.0.2.10"\nencap = "ipip"\ntunnel_checksum = true',
             (
                 "$.vip.web-fra.tunnel_checksum: no real of this VIP is reached by gue"

@@ -18,28 +18,30 @@ enum reply {
 	REPLY_PING_IPV6,
 	REPLY_TOO_BIG_IPV4,
 	REPLY_TOO_BIG_IPV6,
+	REPLY_RESET_IPV4,
+	REPLY_RESET_IPV6,
 	REPLY_COUNT,
 };
 
-struct bucket {
+struct reply_bucket {
 	__u64 credit_ns;
 	__u64 refilled_ns; /* CLOCK_MONOTONIC */
 };
 
-_Static_assert(sizeof(struct bucket) == 16, "bucket layout");
+_Static_assert(sizeof(struct reply_bucket) == 16, "reply bucket layout");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, REPLY_COUNT);
 	__type(key, __u32);
-	__type(value, struct bucket);
+	__type(value, struct reply_bucket);
 } reply_buckets SEC(".maps");
 
 /* Pays for one reply; 0 when there were too many of its kind lately. */
 static __always_inline int may_reply(enum reply kind)
 {
 	__u32 index = kind;
-	struct bucket *bucket = bpf_map_lookup_elem(&reply_buckets, &index);
+	struct reply_bucket *bucket = bpf_map_lookup_elem(&reply_buckets, &index);
 	__u64 now = bpf_ktime_get_ns();
 
 	if (!bucket)
