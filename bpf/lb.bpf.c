@@ -17,6 +17,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "parse.h"
+#include "quic.h"
 #include "reset.h"
 #include "ring.h"
 #include "seen.h"
@@ -54,8 +55,16 @@ static __always_inline enum verdict find_vip(struct packet *packet, struct vip_v
 	return packet->ttl <= 1 ? VERDICT_DROPPED_TTL : VERDICT_UNDECIDED;
 }
 
+/* The real that a first fragment or a connection id named, if it still is that one, and up. */
+static __always_inline const struct real_value *find_named_real(const struct packet *packet)
+{
+	const struct real_value *real = find_live_real(packet->real_index);
+
+	return real && real->epoch == packet->real_epoch ? real : NULL;
+}
+
 /* Memory first, then the ring. Ends in the FORWARDED verdict that tells which of them decided. */
-static __always_inline enum verdict pick_real(const struct xdp_md *ctx, struct packet *packet,
+static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet *packet,
 					      const struct vip_value *vip,
 					      const struct real_value **real)
 {
@@ -67,9 +76,14 @@ static __always_inline enum verdict pick_real(const struct xdp_md *ctx, struct p
 	enum verdict verdict;
 
 	if (packet->fragment == FRAGMENT_LATER) {
-		*real = find_live_real(packet->real_index);
-		if (*real && (*real)->epoch == packet->real_epoch)
+		*real = find_named_real(packet);
+		if (*real)
 			return VERDICT_FORWARDED_FRAGMENT;
+	} else if (vip->quic_id_bytes && !packet->is_quoted &&
+		   read_server_id(ctx, packet, vip->quic_id_bytes, vip->quic_rotation)) {
+		*real = find_named_real(packet);
+		if (*real)
+			return VERDICT_FORWARDED_QUIC;
 	}
 	if (!table) {
 		chosen_by =

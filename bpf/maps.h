@@ -37,6 +37,9 @@ struct vip_value {
 	__u8 by_source;   /* the ring is entered by the client's address, whatever the ports */
 	__u8 two_tuple;   /* a flow is all between two addresses, so later fragments belong too */
 	enum fallback fallback;
+	__u8 quic_id_bytes; /* of the server's id in a QUIC connection id; 0: ids are not read */
+	__u8 quic_rotation; /* which connection ids hold one */
+	__u8 pad[2];        /* always zero */
 };
 
 /* A VIP's index stands for its address and protocol, which makes a key of six words. */
@@ -62,7 +65,7 @@ struct vip_counter {
 };
 
 _Static_assert(sizeof(struct vip_key) == 20, "vip key layout");
-_Static_assert(sizeof(struct vip_value) == 8, "vip value layout");
+_Static_assert(sizeof(struct vip_value) == 12, "vip value layout");
 _Static_assert(sizeof(struct flow_key) == 24, "flow key layout");
 _Static_assert(sizeof(struct flow_value) == 16, "flow value layout");
 _Static_assert(sizeof(struct vip_counter) == 40, "VIP counter layout");

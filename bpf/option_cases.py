@@ -3,11 +3,25 @@
 Owns the packets and their verdicts; bpf/selftest.py runs them with its own. Pure.
 """
 
-from bpf.packets import ACK, MORE_FRAGMENTS, RST, SYN, TCP, UDP, frame_of, ip, ipv4, ipv6, tcp, udp
-from bpf.trial import CLIENT, CLIENT_V6, Case
+from bpf.packets import (
+    ACK,
+    MORE_FRAGMENTS,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    frame_of,
+    ip,
+    ipv4,
+    ipv6,
+    quic,
+    tcp,
+    udp,
+)
+from bpf.trial import CLIENT, CLIENT_V6, QUIC_ROTATION, QUIC_SERVER_ID, Case
 from bpf.unusual_cases import DESTINATION, extension, with_spent_replies
 
-NONE_PASSED, NONE_RESET, TWO_TUPLE, BY_SOURCE = 19, 20, 21, 22  # services of bpf.trial
+NONE_PASSED, NONE_RESET, TWO_TUPLE, BY_SOURCE, BY_ID = 19, 20, 21, 22, 23  # services of bpf.trial
 
 
 def vip(octet: int) -> str:
@@ -37,7 +51,59 @@ def fragment(octet: int, offset: int) -> bytes:
     return frame_of(ipv4(CLIENT, vip(octet), UDP, payload, fragment=bits))
 
 
+def connection_id(server_id: int = QUIC_SERVER_ID, rotation: int = QUIC_ROTATION) -> bytes:
+    """A server's connection id: configuration, server id, a nonce."""
+    return bytes([rotation << 5 | 7]) + server_id.to_bytes(2, "big") + b"nonce"
+
+
+def datagram(payload: bytes, *, client: str = CLIENT) -> bytes:
+    """UDP to the service that reads connection ids."""
+    address = vip(BY_ID) if client == CLIENT else vip_v6(BY_ID)
+    return frame_of(ip(client, address, UDP, udp(40000, 443, payload)))
+
+
 OPTION_CASES = (
+    Case(
+        verdict="FORWARDED_QUIC",
+        name="a short header",
+        frame=datagram(quic(connection_id())),
+    ),
+    Case(
+        verdict="FORWARDED_QUIC",
+        name="a short header over IPv6",
+        frame=datagram(quic(connection_id()), client=CLIENT_V6),
+    ),
+    Case(
+        verdict="FORWARDED_QUIC",
+        name="a long header",
+        frame=datagram(quic(connection_id(), long_header=True)),
+    ),
+    Case(
+        verdict="FORWARDED_NEW",
+        name="a server id of nobody",
+        frame=datagram(quic(connection_id(server_id=9))),
+    ),
+    Case(
+        verdict="FORWARDED_NEW",
+        name="another configuration",
+        frame=datagram(quic(connection_id(rotation=7))),
+    ),
+    Case(
+        verdict="FORWARDED_NEW",
+        name="a connection id too short for a server id",
+        frame=datagram(quic(connection_id()[:2], long_header=True)),
+    ),
+    Case(
+        verdict="FORWARDED_NEW",
+        name="a datagram that ends in the server id",
+        frame=datagram(quic(connection_id()[:2], payload=b"")),
+    ),
+    Case(verdict="FORWARDED_NEW", name="an empty datagram", frame=datagram(b"")),
+    Case(
+        verdict="FORWARDED_NEW",
+        name="half a long header",
+        frame=datagram(quic(b"", long_header=True)[:4]),
+    ),
     Case(verdict="PASSED_NO_REAL", name="no real, the edge serves", frame=segment(NONE_PASSED)),
     Case(verdict="ANSWERED_RESET", name="no real, a SYN", frame=segment(NONE_RESET, SYN)),
     Case(verdict="ANSWERED_RESET", name="no real, an ACK", frame=segment(NONE_RESET)),

@@ -160,6 +160,13 @@ def icmpv6(source: str, destination: str, kind: int, body: bytes, *, rest: int =
     return ipv6(source, destination, ICMPV6, message)
 
 
+def quic(connection_id: bytes, *, long_header: bool = False, payload: bytes = bytes(20)) -> bytes:
+    """A QUIC packet for `connection_id` (RFC 8999); its payload is not protected."""
+    if long_header:
+        return b"\xc3\0\0\0\1" + bytes([len(connection_id)]) + connection_id + b"\0" + payload
+    return b"\x43" + connection_id + payload
+
+
 def fragment_header(protocol: int, offset: int, *, more: bool, datagram: int = 7) -> bytes:
     """The IPv6 fragment extension header; `offset` in units of eight bytes."""
     return struct.pack("!BBHI", protocol, 0, offset << 3 | more, datagram)

@@ -27,6 +27,7 @@ OTHER = "198.51.100.9"  # an address of no VIP
 OTHER_V6 = "2001:db8:c::9"
 IP_OPTIONS = bytes([1, 1, 1, 0])  # three no-operations, end of list (RFC 791 section 3.1)
 TUNNEL_MTU = 1500
+QUIC_ROTATION, QUIC_SERVER_ID = 1, 0x0102  # of the service that reads connection ids
 TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
 TUNNEL_END = "10.60.0.2"  # the real server's own addresses
 TUNNEL_END_V6 = "fd60::2"
@@ -64,6 +65,7 @@ class Service:
     by_source: bool = False
     two_tuple: bool = False
     fallback: str = "FALLBACK_DROP"
+    quic_id_bytes: int = 0
     tunnel_checksum: bool = False
 
 
@@ -91,6 +93,7 @@ SERVICES = (
     Service(octet=20, real="", fallback="FALLBACK_RESET"),
     Service(octet=21, real=TUNNEL_END, two_tuple=True),
     Service(octet=22, real=TUNNEL_END, by_source=True),
+    Service(octet=23, real=TUNNEL_END, quic_id_bytes=2),
 )
 
 
@@ -195,6 +198,10 @@ class Balancer:
                 slot = ring.shape.value.scalar(service.octet if service.real else 0)
                 ring.fill(slot * ring.shape.max_entries)
                 maps["rings"].set_inner(service.octet, ring)
+        if service.quic_id_bytes:
+            servers = maps["quic_servers"]
+            key = servers.shape.key.pack(vip_index=service.octet, server_id=QUIC_SERVER_ID)
+            servers.put(key, servers.shape.value.pack(real=service.octet, epoch=1))
         for address in map(mapped, (f"192.0.2.{service.octet}", f"2001:db8::{service.octet:x}")):
             maps["vip_addresses"].put(address, maps["vip_addresses"].shape.value.scalar(1))
             for protocol, port in ((packets.TCP, 80), (packets.UDP, 0)):
@@ -205,6 +212,8 @@ class Balancer:
                     by_source=int(service.by_source),
                     two_tuple=int(service.two_tuple),
                     fallback=service.fallback,
+                    quic_id_bytes=service.quic_id_bytes,
+                    quic_rotation=QUIC_ROTATION,
                 )
                 maps["vips"].put(key, value)
 

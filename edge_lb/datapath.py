@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from bpf import libbpf, program
 from bpf.errors import RehearsalFailedError
 from bpf.layout import FieldValue, Record
@@ -35,7 +33,9 @@ from edge_lb.held import (
     vip_value,
 )
 from edge_lb.plan import Plan, PlannedReal, PlannedVip
+from edge_lb.queues import receive_queues
 from edge_lb.rehearsal import borrowed, rehearse
+from edge_lb.server_ids import write_server_ids
 
 GUE_PORT = 6080  # IANA: gue
 UDP_FLOW_AGE_S = 30.0
@@ -103,7 +103,7 @@ class Datapath:
         on the live maps first; if it fails, the one that runs goes on, and RehearsalFailedError
         says why. Raises the errors of bpf.errors.
         """
-        self.open_private(self._pin_dir, queues=_receive_queues(self._interface))
+        self.open_private(self._pin_dir, queues=receive_queues(self._interface))
         try:
             if program.held_interface(self._pin_dir) == program.interface_index(self._interface):
                 self._rehearse()
@@ -170,6 +170,7 @@ class Datapath:
                 self._write_real(real)
         self._free_reassigned_indexes(held, plan)
         self._write_rings(plan.vips)
+        write_server_ids(self.program.maps["quic_servers"], plan)
         known = set(held.vips) if applied is not None else set[HeldVip]()
         for vip, entry in zip(plan.vips, wanted.vips, strict=True):
             if entry not in known:
@@ -381,15 +382,3 @@ class Datapath:
 
 def _settings(plan: Plan) -> tuple[Address, Address | None, int]:
     return plan.tunnel_source, plan.tunnel_source_v6, plan.mtu
-
-
-def _receive_queues(interface: str) -> int:
-    """How many receive queues can be in use: as many as there are cores at most.
-
-    A queue beyond gets no table; its packets are forwarded by the ring and counted as such.
-    """
-    index = program.interface_index(interface)
-    with IPRoute() as ip:
-        (link,) = ip.get_links(index)
-    offered = link.get("num_rx_queues") or link.get_attr("IFLA_NUM_RX_QUEUES") or 1
-    return max(1, min(int(offered), libbpf.possible_cpus()))

@@ -11,7 +11,7 @@ from bpf.layout import FieldValue, Layout, Record
 from bpf.maps import Map
 from edge_lb.flow import Address, address_from_octets, address_octets
 from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
-from gslb.fleet.model import Affinity, Encap, Fallback, Fragments, Protocol, VipOptions
+from gslb.fleet.model import Affinity, Encap, Fallback, Fragments, Protocol, Quic, VipOptions
 
 UNSPECIFIED = bytes(16)
 NO_HOP = NextHop(ifindex=0, mtu=0, destination=bytes(6), source=bytes(6), is_direct=False)
@@ -103,6 +103,8 @@ def vip_value(layout: Layout, vip: PlannedVip) -> bytes:
         by_source=int(options.affinity is Affinity.SOURCE),
         two_tuple=int(options.fragments is Fragments.TWO_TUPLE),
         fallback=f"FALLBACK_{options.fallback.name}",
+        quic_id_bytes=options.quic.server_id_bytes,
+        quic_rotation=options.quic.rotation,
     )
 
 
@@ -141,4 +143,8 @@ def vip_options(value: Record) -> VipOptions:
         affinity=Affinity.SOURCE if value.integer("by_source") else Affinity.FLOW,
         fallback=Fallback[value.enum("fallback").removeprefix("FALLBACK_")],
         fragments=Fragments.TWO_TUPLE if value.integer("two_tuple") else Fragments.MEMORY,
+        quic=Quic(
+            server_id_bytes=value.integer("quic_id_bytes"),
+            rotation=value.integer("quic_rotation"),
+        ),
     )

@@ -67,6 +67,7 @@ class PlannedReal:
     state: RealForwarding
     tunnel_checksum: bool = False
     next_hop: NextHop | None = None
+    server_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +199,7 @@ def build_plan(
                 state=state,
                 tunnel_checksum=vip.tunnel_checksum,
                 next_hop=_next_hop(next_hops.get(real.address), vip.encap_of(real), mtu),
+                server_id=real.server_id,
             )
             reals.append(planned)
             if state is RealForwarding.UP and real.weight > 0:

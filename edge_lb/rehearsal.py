@@ -106,18 +106,5 @@ def _frame(flow: Flow) -> bytes:
     if flow.protocol == socket.IPPROTO_TCP:
         segment = tcp(flow.client_port, flow.vip_port, ACK)
     else:
-    one_flow = vip.options.fragments is Fragments.TWO_TUPLE
-    for port in PORTS[:1] if one_flow else PORTS:
-        yield Flow(
-            client=CLIENTS[vip.address.version],
-            client_port=port,
-            vip=vip.address,
-            vip_port=vip.port or ANY_PORT,
-            protocol=IP_PROTOCOLS[vip.protocol],
-        )
-
-
-def _try(program: Program, ifindex: int, flow: Flow, wanted: int, *, memory: bool) -> str:
-    """The first thing that is wrong with this flow's first two packets; empty if none is."""
-    remembered = ({"FORWARDED_NEW"}, {"FORWARDED_REMEMBERED"})
-    for verdicts in remembered if memory else ({"FORWARDED_NO_MEMORY"},):
+        segment = udp(flow.client_port, flow.vip_port, NO_CONNECTION_ID)
+    return frame_of(ip(str(flow.client), str(flow.vip), flow.protocol, segment))

@@ -94,6 +94,7 @@ class RealSection(_Section, frozen=True):
     address: str
     weight: int = 100
     encap: Encap | None = None
+    server_id: int | None = None
 
 
 class CheckSection(_Section, frozen=True):
@@ -118,6 +119,13 @@ class LimitSection(_Section, frozen=True):
     burst: int | None = None
 
 
+class QuicSection(_Section, frozen=True):
+    """The connection ids of a VIP that name a real."""
+
+    server_id_bytes: int = 0
+    rotation: int = 0
+
+
 class VipSection(_Section, frozen=True):
     """[vip.NAME]"""
 
@@ -134,6 +142,7 @@ class VipSection(_Section, frozen=True):
     affinity: Affinity = Affinity.FLOW
     fallback: Fallback = Fallback.DROP
     fragments: Fragments = Fragments.MEMORY
+    quic: QuicSection = QuicSection()
 
 
 class FilterSection(_Section, frozen=True):
@@ -296,6 +305,7 @@ def build_fleet(
                 address=parse_address(real.address),
                 weight=real.weight,
                 encap=real.encap,
+                server_id=real.server_id,
             )
             for name, real in shape.real.items()
         },
@@ -313,7 +323,10 @@ def build_fleet(
                 tunnel_checksum=vip.tunnel_checksum,
                 flow_memory=vip.flow_memory,
                 options=model.VipOptions(
-                    affinity=vip.affinity, fallback=vip.fallback, fragments=vip.fragments
+                    affinity=vip.affinity,
+                    fallback=vip.fallback,
+                    fragments=vip.fragments,
+                    quic=model.Quic(**msgspec.structs.asdict(vip.quic)),
                 ),
             )
             for name, vip in shape.vip.items()

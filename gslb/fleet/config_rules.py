@@ -125,6 +125,7 @@ def _vips(shape: FleetFile) -> Found:
                 yield f"{at}.site", reason, "a VIP address belongs to one site"
         yield from _members(shape, at, vip, address)
         yield from _options(at, vip)
+        yield from _quic(shape, at, vip)
         yield from _check(f"{at}.check", vip.check, vip.port)
         yield from rate_faults(f"{at}.limit", vip.limit.packets_per_s, vip.limit.burst)
 
@@ -135,6 +136,35 @@ def _options(at: str, vip: VipSection) -> Found:
     if vip.fragments is Fragments.TWO_TUPLE and (vip.protocol is not Protocol.UDP or vip.port):
         reason = "`two_tuple` takes every port of a UDP address"
         yield f"{at}.fragments", reason, 'set `protocol = "udp"` and `port = 0`, or use `memory`'
+
+
+def _quic(shape: FleetFile, at: str, vip: VipSection) -> Found:
+    size, rotation = vip.quic.server_id_bytes, vip.quic.rotation
+    if not 0 <= size <= 4:
+        yield f"{at}.quic.server_id_bytes", f"{size} is out of range", "1..4, or 0 for none"
+        return
+    if not 0 <= rotation <= 6:
+        yield (
+            f"{at}.quic.rotation",
+            f"{rotation} is out of range",
+            "0..6; 7 tells that none holds",
+        )
+    if not size:
+        return
+    if vip.protocol is not Protocol.UDP:
+        yield f"{at}.quic", "QUIC is of UDP", 'set `protocol = "udp"`'
+    owner: dict[int, str] = {}
+    for number, name in enumerate(vip.reals):
+        here = f"{at}.reals[{number}]"
+        if name not in shape.real:
+            continue
+        server_id = shape.real[name].server_id
+        if server_id is None:
+            yield here, f"`{name}` has no server_id", "QUIC connection ids name the real by it"
+        elif not 0 <= server_id < 256**size:
+            yield here, f"server_id {server_id} of `{name}` does not fit {size} bytes", ""
+        elif owner.setdefault(server_id, name) != name:
+            yield here, f"`{name}` has the server_id of `{owner[server_id]}`", "one each"
 
 
 def _members(shape: FleetFile, at: str, vip: VipSection, address: Address | None) -> Found:

@@ -123,6 +123,7 @@ class Real:
     address: Address
     weight: int
     encap: Encap | None = None  # None: as each of its VIPs says
+    server_id: int | None = None  # what it puts into the QUIC connection ids it gives out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,12 +162,21 @@ class FilterRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quic:
+    """Which QUIC connection ids name a real (draft-ietf-quic-load-balancers, plain form)."""
+
+    server_id_bytes: int = 0  # 0: none does
+    rotation: int = 0  # the configuration that their first three bits tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VipOptions:
     """How the data plane treats packets of one VIP."""
 
     affinity: Affinity = Affinity.FLOW
     fallback: Fallback = Fallback.DROP
     fragments: Fragments = Fragments.MEMORY
+    quic: Quic = Quic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What a VIP may choose: a client's flows together, one flow of two addresses, a fallback."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from bpf.packets import (
     ip,
     ipv4,
     pseudo_header,
+    quic,
     read_ip,
     read_wrapped,
     tcp,
@@ -34,12 +36,13 @@ from bpf.trial import CLIENT, CLIENT_V6, XDP_TX, Balancer
 from bpf.workbench import Workbench
 from edge_lb.datapath import Datapath
 from edge_lb.flow import Flow
-from edge_lb.plan import PlannedVip
-from gslb.fleet.model import Affinity, Fallback, Fragments, Protocol, VipOptions
+from edge_lb.plan import PlannedVip, RealForwarding
+from gslb.fleet.model import Affinity, Fallback, Fragments, Protocol, Quic, VipOptions
 
 pytestmark = pytest.mark.bpf
 
 BY_SOURCE = VipOptions(affinity=Affinity.SOURCE)
+BY_ID = VipOptions(quic=Quic(server_id_bytes=2, rotation=2))
 TWO_TUPLE = VipOptions(fragments=Fragments.TWO_TUPLE)
 
 
@@ -115,11 +118,51 @@ def test_options_are_read_back_and_a_change_of_them_alone_is_written(datapath: D
         return vip(ring_to(1), options=options)
 
     datapath.apply(plan([real(1)], [planned(VipOptions())]))
-    wanted = VipOptions(affinity=Affinity.SOURCE, fallback=Fallback.RESET)
+    wanted = VipOptions(
+        affinity=Affinity.SOURCE,
+        fallback=Fallback.RESET,
+        quic=Quic(server_id_bytes=3, rotation=5),
+    )
 
     datapath.apply(plan([real(1)], [planned(wanted)]))
 
     assert [held.options for held in datapath.read_back().vips] == [wanted]
+
+
+def test_a_connection_keeps_its_real_when_the_client_moves(datapath: Datapath, bench: Workbench):
+    ring = ring_of(range(1, 11))
+    planned = vip(ring, port=443, protocol=Protocol.UDP, options=BY_ID)
+    reals = [
+        replace(real(index), name=f"vip-0/real-{index}", server_id=1000 + index)
+        for index in range(1, 11)
+    ]
+    datapath.apply(plan(reals, [planned]))
+
+    for index in range(1, 11):
+        server = bytes([0x40]) + (1000 + index).to_bytes(2, "big") + b"nonce"
+        for payload in (quic(server), quic(server, long_header=True)):
+            for host in range(5):
+                client = f"198.51.100.{host}"
+                packet = ipv4(client, str(VIP), UDP, udp(7000 + host, 443, payload))
+                assert place(datapath, bench, packet) == index
+    assert datapath.verdicts()["FORWARDED_QUIC"].packets == 100
+
+
+def test_a_server_id_of_a_dead_or_a_left_real_leaves_it_to_the_flow(
+    datapath: Datapath, bench: Workbench
+):
+    planned = vip(ring_to(2), port=443, protocol=Protocol.UDP, options=BY_ID)
+    one = replace(real(1), name="vip-0/real-1", server_id=1)
+    packet = ipv4(CLIENT, str(VIP), UDP, udp(7000, 443, quic(b"\x40\x00\x01nonce")))
+    datapath.apply(plan([one, real(2)], [planned]))
+    assert place(datapath, bench, packet) == 1
+
+    datapath.apply(plan([replace(one, state=RealForwarding.DOWN), real(2)], [planned]))
+    assert place(datapath, bench, packet) == 2
+
+    datapath.apply(plan([real(2)], [planned]))
+    assert place(datapath, bench, packet) == 2
+    assert list(datapath.program.maps["quic_servers"].keys()) == []
 
 
 @settings(max_examples=200, deadline=None)

@@ -128,6 +128,24 @@ from tests.unit.fleet_files import faults_of, spoiled
             "$.vip.web-sin.reals: every real has weight 0 (give one of them a weight above 0)",
         ),
         (
+            'address = "192.0.2.11"',
+            'address = "192.0.2.11"\nquic = { server_id_bytes = 5 }',
+            "$.vip.any-fra.quic.server_id_bytes: 5 is out of range (1..4, or 0 for none)",
+        ),
+        (
+            'address = "192.0.2.11"',
+            'address = "192.0.2.11"\nquic = { rotation = 7 }',
+            "$.vip.any-fra.quic.rotation: 7 is out of range (0..6; 7 tells that none holds)",
+        ),
+        (
+            'address = "192.0.2.11"',
+            'address = "192.0.2.11"\nquic = { server_id_bytes = 1 }',
+            (
+                "$.vip.any-fra.reals[0]: `web1` has no server_id"
+                " (QUIC connection ids name the real by it)"
+            ),
+        ),
+        (
             'address = "192.0.2.10"',
             'address = "192.0.2.10"\nprotocol = "udp"\nfallback = "reset"',
             "$.vip.web-fra.fallback: `reset` is of TCP (use `drop` or `pass`)",
@@ -313,3 +331,20 @@ def test_every_rule_tells_path_reason_and_mend(
     tmp_path: Path, old: str, new: str, fault: str
 ) -> None:
     assert faults_of(tmp_path, spoiled(old, new)) == [fault]
+
+
+def test_server_ids_fit_and_are_of_one_real_each(tmp_path: Path) -> None:
+    text = spoiled('address = "10.1.0.1"', 'address = "10.1.0.1"\nserver_id = 256')
+    text = text.replace('address = "10.1.0.2"', 'address = "10.1.0.2"\nserver_id = 256')
+    text = text.replace(
+        'address = "192.0.2.11"', 'address = "192.0.2.11"\nquic = { server_id_bytes = 1 }'
+    )
+    text = text.replace(
+        'address = "192.0.2.10"', 'address = "192.0.2.10"\nquic = { server_id_bytes = 2 }'
+    )
+
+    assert sorted(faults_of(tmp_path, text)) == [
+        "$.vip.any-fra.reals[0]: server_id 256 of `web1` does not fit 1 bytes",
+        '$.vip.web-fra.quic: QUIC is of UDP (set `protocol = "udp"`)',
+        "$.vip.web-fra.reals[1]: `web2` has the server_id of `web1` (one each)",
+    ]
