@@ -101,8 +101,9 @@ static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet 
 	verdict = pick_by_ring(packet->vip_index, packet->hash, &packet->real_index, real);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
-	if (table && !packet->starts_connection && !packet->is_quoted &&
-	    packet->fragment != FRAGMENT_LATER)
+	if (packet->is_quoted || packet->fragment == FRAGMENT_LATER)
+		return chosen_by; /* it follows a flow, and begins none */
+	if (table && !packet->starts_connection)
 		remember_flow(table, &key, protocol, packet->real_index, (*real)->epoch);
 	return chosen_by;
 }
