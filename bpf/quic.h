@@ -14,6 +14,7 @@
 #define QUIC_LONG_HEADER    0x80 /* RFC 9000 section 17.2; RFC 8999: in every version */
 #define QUIC_ROTATION_SHIFT 5
 #define QUIC_MAX_ID_BYTES   4
+#define MAX_SERVER_IDS      65536 /* of all VIPs that read them: one for each real of each */
 
 struct quic_key {
 	__u32 vip_index;
@@ -30,7 +31,7 @@ _Static_assert(sizeof(struct quic_value) == 8, "quic value layout");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_REALS);
+	__uint(max_entries, MAX_SERVER_IDS);
 	__type(key, struct quic_key);
 	__type(value, struct quic_value);
 } quic_servers SEC(".maps");
