@@ -8,6 +8,8 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#define MAX_FRAME_BYTES 0x3fff /* no XDP frame is longer, and the verifier wants a bound */
+
 struct cursor {
 	void *position;
 	void *end;
@@ -44,6 +46,17 @@ static __always_inline int cursor_stand_after(struct cursor *cursor, void *heade
 	if (header + bytes > cursor->end)
 		return 0;
 	cursor->position = header + bytes;
+	return 1;
+}
+
+/* Stands at an offset of the frame, which must be within it; 0 else. */
+static __always_inline int cursor_stand_at(struct cursor *cursor, const struct xdp_md *ctx,
+					   __u32 offset)
+{
+	*cursor = cursor_at_start(ctx);
+	if (offset > MAX_FRAME_BYTES || cursor->position + offset > cursor->end)
+		return 0;
+	cursor->position += offset;
 	return 1;
 }
 

@@ -150,22 +150,27 @@ static __always_inline enum verdict send_tunnelled(struct xdp_md *ctx, const str
 	return VERDICT_UNDECIDED;
 }
 
-static __always_inline enum verdict send(struct xdp_md *ctx, struct packet *packet,
-					 const struct real_value *real)
+/*
+ * Undecided means: sent, by packet->out_ifindex. A function of its own, verified once for all the
+ * ways that a real was chosen.
+ */
+__noinline int send(struct xdp_md *ctx, struct packet *packet, const struct real_value *real)
 {
 	__u32 zero = 0;
 	const struct settings_value *setting = bpf_map_lookup_elem(&settings, &zero);
-	int outer_ipv6 = real->family == FAMILY_IPV6;
+	int outer_ipv6;
 	__u32 wrapping = 0;
-	const struct next_hop *hop = &real->hop;
+	const struct next_hop *hop;
 	const struct address *source;
 	struct next_hop asked;
 	enum verdict verdict;
 	__u32 ip_bytes;
 	__u32 mtu;
 
-	if (!setting)
+	if (!packet || !real || !setting)
 		return VERDICT_DROPPED_NO_TUNNEL_SOURCE;
+	hop = &real->hop;
+	outer_ipv6 = real->family == FAMILY_IPV6;
 	source = outer_ipv6 ? &setting->tunnel_source_v6 : &setting->tunnel_source;
 	if (real->encap != ENCAP_L2 && is_unspecified(source))
 		return VERDICT_DROPPED_NO_TUNNEL_SOURCE;

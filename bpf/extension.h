@@ -28,50 +28,51 @@ _Static_assert(sizeof(struct extension_header) == EXTENSION_UNIT, "no extension 
 
 /* What the walk has found: `protocol` is the next header's, first the fixed header's. */
 struct extension {
+	__u32 at; /* where in the frame it has come to */
 	__u8 protocol;
 	__u8 were_any;
-	enum fragment fragment;
+	__u8 fragment; /* enum fragment */
+	__u8 pad;
 	__be32 id;
 };
 
-/* 0 when the packet ends within, or there are too many. A later fragment has nothing behind. */
-static __always_inline int walk_extensions(struct cursor *cursor, struct extension *found)
+/*
+ * 0 when the packet ends within, or there are too many. A later fragment has nothing behind. A
+ * function of its own, by offsets: the verifier follows it once, however many the callers' paths.
+ */
+__noinline int walk_extensions(struct xdp_md *ctx, struct extension *found)
 {
-	struct extension_header *header;
-	__u32 bytes;
+	struct extension_header header;
+	__u8 protocol;
 
+	if (!found)
+		return 0;
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
-		switch (found->protocol) {
-		case EXTENSION_HOP_BY_HOP:
-		case EXTENSION_ROUTING:
-		case EXTENSION_DESTINATION:
-		case EXTENSION_AUTH:
-		case EXTENSION_FRAGMENT:
-			break;
-		default:
+		protocol = found->protocol;
+		if (protocol != EXTENSION_HOP_BY_HOP && protocol != EXTENSION_ROUTING &&
+		    protocol != EXTENSION_DESTINATION && protocol != EXTENSION_AUTH &&
+		    protocol != EXTENSION_FRAGMENT)
 			return 1;
-		}
-		header = cursor_take(cursor, sizeof(*header));
-		if (!header)
+		if (bpf_xdp_load_bytes(ctx, found->at, &header, sizeof(header)))
 			return 0;
 		found->were_any = 1;
-		bytes = EXTENSION_UNIT;
-		if (found->protocol == EXTENSION_AUTH) {
-			bytes = (header->units + 2) * EXTENSION_AUTH_UNIT;
-		} else if (found->protocol != EXTENSION_FRAGMENT) {
-			bytes = (header->units + 1) * EXTENSION_UNIT;
-		} else {
-			found->id = header->id;
-			if (header->offset_and_more & bpf_htons(IPV6_OFFSET_BITS))
-				found->fragment = FRAGMENT_LATER;
-			else if (header->offset_and_more & bpf_htons(IPV6_MORE_FRAGMENTS))
-				found->fragment = FRAGMENT_FIRST;
+		found->protocol = header.next;
+		if (protocol == EXTENSION_AUTH) {
+			found->at += (header.units + 2) * EXTENSION_AUTH_UNIT;
+			continue;
 		}
-		found->protocol = header->next;
-		if (!cursor_stand_after(cursor, header, bytes))
-			return 0;
-		if (found->fragment == FRAGMENT_LATER)
+		if (protocol != EXTENSION_FRAGMENT) {
+			found->at += (header.units + 1) * EXTENSION_UNIT;
+			continue;
+		}
+		found->at += EXTENSION_UNIT;
+		found->id = header.id;
+		if (header.offset_and_more & bpf_htons(IPV6_OFFSET_BITS)) {
+			found->fragment = FRAGMENT_LATER;
 			return 1;
+		}
+		if (header.offset_and_more & bpf_htons(IPV6_MORE_FRAGMENTS))
+			found->fragment = FRAGMENT_FIRST;
 	}
 	return 0;
 }

@@ -70,11 +70,14 @@ static __always_inline enum verdict answer_ping_ipv4(struct ethhdr *ethernet, st
 
 /* The addresses change places, so the checksum knows of the type alone: one more in its high byte.
  */
-static __always_inline enum verdict answer_ping_ipv6(struct ethhdr *ethernet, struct ipv6hdr *ip,
-						     struct icmp_header *icmp,
+static __always_inline enum verdict answer_ping_ipv6(struct xdp_md *ctx, struct icmp_header *icmp,
 						     const struct flow *flow)
 {
-	if (ip->nexthdr != IPPROTO_ICMPV6 || !is_host_ipv6(&flow->client) ||
+	struct cursor cursor = cursor_at_start(ctx);
+	struct ethhdr *ethernet = cursor_take(&cursor, sizeof(*ethernet));
+	struct ipv6hdr *ip = cursor_take(&cursor, sizeof(*ip));
+
+	if (!ethernet || !ip || ip->nexthdr != IPPROTO_ICMPV6 || !is_host_ipv6(&flow->client) ||
 	    is_same_address(&flow->client, &flow->vip))
 		return VERDICT_DROPPED_ICMP;
 	if (!may_reply(REPLY_PING_IPV6))
@@ -119,10 +122,11 @@ static __always_inline enum verdict read_quote_ipv4(struct cursor *cursor, struc
 	return read_quoted_ports(cursor, flow, quoted->protocol);
 }
 
-static __always_inline enum verdict read_quote_ipv6(struct cursor *cursor, struct flow *flow)
+static __always_inline enum verdict read_quote_ipv6(struct xdp_md *ctx, struct cursor *cursor,
+						    __u32 at, struct flow *flow)
 {
 	struct ipv6hdr *quoted = cursor_take(cursor, sizeof(*quoted));
-	struct extension extension = {};
+	struct extension extension = {.at = at + sizeof(*quoted)};
 	struct address source;
 
 	if (!quoted || quoted->version != IPV6_VERSION)
@@ -132,7 +136,8 @@ static __always_inline enum verdict read_quote_ipv6(struct cursor *cursor, struc
 		return VERDICT_DROPPED_QUOTE;
 	copy_ipv6(&flow->client, &quoted->daddr);
 	extension.protocol = quoted->nexthdr;
-	if (!walk_extensions(cursor, &extension) || extension.fragment == FRAGMENT_LATER)
+	if (!walk_extensions(ctx, &extension) || extension.fragment == FRAGMENT_LATER ||
+	    !cursor_stand_at(cursor, ctx, extension.at))
 		return VERDICT_DROPPED_QUOTE;
 	return read_quoted_ports(cursor, flow, extension.protocol);
 }
@@ -163,9 +168,9 @@ static __always_inline enum verdict take_icmp_ipv4(struct cursor *cursor, struct
 	}
 }
 
-/* As above; `cursor` stands behind the IPv6 header `ip` and its extensions. */
-static __always_inline enum verdict take_icmp_ipv6(struct cursor *cursor, struct ethhdr *ethernet,
-						   struct ipv6hdr *ip, struct packet *packet)
+/* As above; `cursor` stands at the offset `at`, behind the IPv6 header and its extensions. */
+static __always_inline enum verdict take_icmp_ipv6(struct xdp_md *ctx, struct cursor *cursor,
+						   __u32 at, struct packet *packet)
 {
 	struct icmp_header *icmp = cursor_take(cursor, sizeof(*icmp));
 
@@ -173,8 +178,8 @@ static __always_inline enum verdict take_icmp_ipv6(struct cursor *cursor, struct
 		return VERDICT_DROPPED_ICMP;
 	packet->is_quoted = 1;
 	if (icmp->type == ICMPV6_ECHO_REQUEST)
-		return answer_ping_ipv6(ethernet, ip, icmp, &packet->flow);
+		return answer_ping_ipv6(ctx, icmp, &packet->flow);
 	if (icmp->type >= ICMPV6_ERROR_MIN && icmp->type <= ICMPV6_ERROR_MAX)
-		return read_quote_ipv6(cursor, &packet->flow);
+		return read_quote_ipv6(ctx, cursor, at + sizeof(*icmp), &packet->flow);
 	return VERDICT_DROPPED_ICMP;
 }

@@ -9,24 +9,24 @@
 #include "icmp.h"
 #include "parse.h"
 
-static __always_inline enum verdict parse_extended(struct cursor *cursor, struct ethhdr *ethernet,
+static __always_inline enum verdict parse_extended(struct xdp_md *ctx, struct cursor *cursor,
 						   struct packet *packet)
 {
-	struct ipv6hdr *ip = cursor_take(cursor, sizeof(*ip));
-	struct extension extension = {};
+	const struct ipv6hdr *ip = cursor_take(cursor, sizeof(*ip));
+	struct extension extension = {.at = sizeof(struct ethhdr) + sizeof(*ip)};
 	enum verdict verdict;
 
 	if (!ip)
 		return VERDICT_PASSED_MALFORMED;
 	extension.protocol = ip->nexthdr;
-	if (!walk_extensions(cursor, &extension))
+	if (!walk_extensions(ctx, &extension) || !cursor_stand_at(cursor, ctx, extension.at))
 		return refuse(packet, VERDICT_DROPPED_EXTENSIONS, VERDICT_PASSED_NOT_VIP);
 	packet->fragment = extension.fragment;
 	packet->fragment_id = extension.id;
 	if (extension.protocol == IPPROTO_ICMPV6) {
 		if (!is_vip_address(&packet->flow.vip))
 			return VERDICT_PASSED_ICMP;
-		return take_icmp_ipv6(cursor, ethernet, ip, packet);
+		return take_icmp_ipv6(ctx, cursor, extension.at, packet);
 	}
 	verdict = parse_payload(cursor, packet, extension.protocol, 0);
 	packet->transport_sum = 0; /* what it covers is not all that follows the header */
@@ -42,6 +42,6 @@ __noinline int parse_unusual(struct xdp_md *ctx, struct packet *packet)
 	if (!packet || !ethernet)
 		return VERDICT_PASSED_MALFORMED;
 	if (packet->flow.is_ipv6)
-		return parse_extended(&cursor, ethernet, packet);
+		return parse_extended(ctx, &cursor, packet);
 	return take_icmp_ipv4(&cursor, ethernet, packet);
 }
