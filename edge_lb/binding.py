@@ -52,14 +52,15 @@ def vips_of_real(fleet: Fleet, name: RealName) -> tuple[Address, ...]:
 
 
 def silence(interface: str) -> dict[str, str]:
-    """The kernel settings of a real, keyed INTERFACE/NAME.
+    """The kernel settings of a real, for `edge_lb.sysctls`.
 
     arp_ignore 1 answers only for addresses of the interface asked on, arp_announce 2 never tells a
     VIP as the sender; loose rp_filter lets in what was unwrapped, wherever its client lives.
     """
-    wanted = {f"{name}/arp_ignore": "1" for name in ("all", interface)}
-    wanted |= {f"{name}/arp_announce": "2" for name in ("all", interface)}
-    return wanted | {f"{interface}/rp_filter": "2"}
+    conf = "ipv4/conf"
+    wanted = {f"{conf}/{name}/arp_ignore": "1" for name in ("all", interface)}
+    wanted |= {f"{conf}/{name}/arp_announce": "2" for name in ("all", interface)}
+    return wanted | {f"{conf}/{interface}/rp_filter": "2"}
 
 
 class Binding:

@@ -23,7 +23,7 @@ from edge_lb.memory import MemoryFile
 from edge_lb.prober import Prober
 from edge_lb.refusals import need_interface, need_root, translated
 from edge_lb.seats import capacity_faults
-from edge_lb.sysctls import EDGE_WANTED, Sysctls
+from edge_lb.sysctls import Sysctls, edge_wanted
 from gslb.fleet.config import ConfigError, Fault, load_fleet, nearest
 from gslb.fleet.host import EdgeHost, fleet_path, load_host
 from gslb.fleet.model import EdgeName, Encap, Fleet, SiteName
@@ -95,11 +95,7 @@ def run_edge(path: Path) -> int:
         try:
             with translated():
                 way.open(datapath.program.maps)
-            changed = Sysctls(state_dir).set(
-                {f"{host.edge.interface}/{name}": value for name, value in EDGE_WANTED.items()}
-            )
-            for setting, how in changed.items():
-                log.get().info("sysctl.changed", setting=f"net.ipv4.conf.{setting}", value=how)
+            _set_sysctls(host, fleet)
             asyncio.run(_live(path, host, fleet, datapath, way))
         finally:
             way.close()
@@ -139,6 +135,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
         fresh_host, fresh = load_edge(path)
         if fresh_host != host:
             events.add("config.needs_restart", file=str(path))
+        _set_sysctls(host, fresh)
         agent.adopt(fresh)
 
     admin = AdminServer(Path(host.host.admin_socket), events, registry)
@@ -161,6 +158,15 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
         )
     finally:
         await store.close()
+
+
+def _set_sysctls(host: EdgeHost, fleet: Fleet) -> None:
+    """What the kernel must allow, before anything is sent to the fleet's reals."""
+    vips = fleet.vips_of_site(SiteName(host.edge.site))
+    ipv6 = any(fleet.reals[name].address.version == 6 for vip in vips for name in vip.reals)
+    wanted = edge_wanted(host.edge.interface, ipv6=ipv6)
+    for setting, how in Sysctls(Path(host.host.state_dir)).set(wanted).items():
+        log.get().info("sysctl.changed", setting=f"net/{setting}", value=how)
 
 
 def _settings(host: EdgeHost) -> EdgeSettings:

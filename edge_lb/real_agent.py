@@ -111,7 +111,7 @@ class RealAgent:
     def start(self) -> None:
         """Silence first: an address that is bound before would be told by ARP. Raises Refused."""
         for setting, how in self._sysctls.set(silence(self.host.real.interface)).items():
-            log.get().info("sysctl.changed", setting=f"net.ipv4.conf.{setting}", value=how)
+            log.get().info("sysctl.changed", setting=f"net/{setting}", value=how)
         vips = vips_of_real(self.fleet, self.real.name)
         self._binding.bind(vips)
         self._attach(vips)

@@ -1,7 +1,7 @@
 """Kernel settings that a daemon needs: set, with the values found before kept, so they can go back.
 
-Owns /proc/sys below net/ipv4/conf in the daemon's network namespace, and the file of values found.
-Used by the edge's and the real's agents.
+Owns /proc/sys/net in the daemon's network namespace, and the file of values found. Used by the
+edge's and the real's agents, which say what they want.
 """
 
 from __future__ import annotations
@@ -14,15 +14,28 @@ import msgspec
 
 from gslb.service.lifecycle import ExitCode, Refused
 
-CONF = Path("/proc/sys/net/ipv4/conf")
+NET = Path("/proc/sys/net")
 FILE = "sysctls.json"
 
-EDGE_WANTED = {"forwarding": "1", "rp_filter": "2"}
-"""bpf_fib_lookup forwards only where the kernel would; clients' paths need not be symmetric."""
+
+def edge_wanted(interface: str, *, ipv6: bool) -> dict[str, str]:
+    """What an edge needs of its interface; `ipv6` if a real has an IPv6 address.
+
+    bpf_fib_lookup forwards only where the kernel would, in each family by itself; clients' paths
+    need not be symmetric. An interface that forwards heeds router advertisements only by accept_ra
+    2: it goes before, or the default route that came by them would be lost.
+    """
+    conf = f"conf/{interface}"
+    wanted = {f"ipv4/{conf}/forwarding": "1", f"ipv4/{conf}/rp_filter": "2"}
+    if not ipv6 or not (NET / f"ipv6/{conf}").is_dir():
+        return wanted
+    if (NET / f"ipv6/{conf}/accept_ra").read_text().strip() == "1":
+        wanted[f"ipv6/{conf}/accept_ra"] = "2"
+    return wanted | {f"ipv6/{conf}/forwarding": "1"}
 
 
 class Sysctls:
-    """Settings of interfaces, keyed INTERFACE/NAME; `all` is an interface here."""
+    """Settings of the network, keyed by their path below /proc/sys/net."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / FILE
@@ -35,11 +48,11 @@ class Sysctls:
         found = self._found()
         changed: dict[str, str] = {}
         for key, value in wanted.items():
-            now = (CONF / key).read_text().strip()
+            now = (NET / key).read_text().strip()
             found.setdefault(key, now)
             if now != value:
                 self._keep(found)
-                _write(CONF / key, value)
+                _write(NET / key, value)
                 changed[key] = f"{now} -> {value}"
         return changed
 
@@ -48,7 +61,7 @@ class Sysctls:
         found = self._found()
         for key, value in found.items():
             with suppress(FileNotFoundError):
-                _write(CONF / key, value)
+                _write(NET / key, value)
         self._path.unlink(missing_ok=True)
         return found
 

@@ -95,6 +95,17 @@ def build() -> None:
             router.route("add", dst=f"{address}/32", multipath=hops)
 
 
+def send_as_on_a_wire(interface: str) -> None:
+    """Leave nothing to hardware that is not there: checksums filled in, no packet too large."""
+    with Ethtool() as tool:
+        current = tool.get_features(interface)
+        for name in _OFFLOADS:
+            feature = current.features.get(name)
+            if feature is not None:
+                feature.enable = False
+        tool.set_features(interface, current)
+
+
 def remove() -> list[str]:
     """Remove every namespace with the lab's prefix that exists; returns their names."""
     found = present()
@@ -125,7 +136,7 @@ def _connect(host: LabHost) -> None:
         bridge = router.link_lookup(ifname=segment.bridge)[0]
         router.link("set", index=index, mtu=segment.mtu, master=bridge, state="up")
     with inside(ROUTER_NAMESPACE):
-        _features(host.name, dict.fromkeys(_OFFLOADS, False))
+        send_as_on_a_wire(host.name)
         if host.role is Role.EDGE:
             # What XDP_TX sends out of an edge's eth0 waits in this end's ring until something else
             # wakes it, unless an XDP program is attached here (veth_xdp_flush looks for one).
@@ -133,18 +144,8 @@ def _connect(host: LabHost) -> None:
             with Program.load("pass", pin_dir=pins) as program:
                 program.attach(host.name, pins)
     with inside(host.namespace):
-        _features("eth0", dict.fromkeys(_OFFLOADS, False))
+        send_as_on_a_wire("eth0")
         _sysctls({"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/eth0/rp_filter": "0"})
-
-
-def _features(interface: str, wanted: Mapping[str, bool]) -> None:
-    with Ethtool() as tool:
-        current = tool.get_features(interface)
-        for name, on in wanted.items():
-            feature = current.features.get(name)
-            if feature is not None:
-                feature.enable = on
-        tool.set_features(interface, current)
 
 
 def _sysctls(wanted: Mapping[str, str]) -> None:

@@ -21,10 +21,9 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
 
 from pyroute2 import IPRoute, NetNS, netns
-from pyroute2.ethtool import Ethtool
 
 from bpf.program import BPFFS, Program, unload
-from ops.lab.world import inside
+from ops.lab.world import inside, send_as_on_a_wire
 
 PREFIX = "wpbench-"
 HOSTS = {"client": 3, "edge": 1, "proxy": 4, "real1": 11, "real2": 12}
@@ -36,16 +35,6 @@ BIG_BYTES = 256 << 10
 PATIENCE_S = 60.0
 NGINX = "/usr/sbin/nginx"
 HAPROXY = "/usr/sbin/haproxy"
-OFFLOADS = (
-    # XDP sees packets as they are in memory, so all hosts send what a wire would carry.
-    "tx-checksum-ip-generic",
-    "tx-generic-segmentation",
-    "tx-tcp-segmentation",
-    "tx-tcp6-segmentation",
-    "tx-tcp-ecn-segmentation",
-    "tx-tcp-mangleid-segmentation",
-    "tx-udp-segmentation",
-)
 
 
 def address(host: str) -> str:
@@ -194,12 +183,8 @@ class VethWorld:
                 index = ns.link_lookup(ifname=name)[0]
                 ns.link("set", index=index, mtu=mtu, state="up")
                 ns.addr("add", index=index, address=own, prefixlen=24)
-            with inside(namespace), Ethtool() as tool:
-                features = tool.get_features(name)
-                for offload in OFFLOADS:
-                    if offload in features.features:
-                        features.features[offload].enable = False
-                tool.set_features(name, features)
+            with inside(namespace):
+                send_as_on_a_wire(name)
         with NetNS(here) as ns:
             ns.route("add", dst="0.0.0.0/0", gateway=gateway)
         with inside(here):

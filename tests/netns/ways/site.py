@@ -1,0 +1,242 @@
+"""The site of the forwarding tests: a VIP for every way, the true daemons, and a client's sockets.
+
+Made once for a module on a `WayNet`. A VIP's name tells its way: `gue4-far6` is an IPv4 VIP whose
+packets go in GUE to the IPv6 address of far6. What a test changes, it puts back.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyroute2 import NetNS
+from site_world import SiteWorld
+
+from bpf.program import BPFFS, unload
+from gslb.fleet.views import Drops, RealList, RealRow, VipList, VipRow
+from ops.lab.world import inside
+from ways.net import CLIENT, EDGE, REALS, SITE_MTU, WayNet, family_of
+from ways.server import PORT
+
+DEAD_PORT = 9  # nobody listens there
+CHECK = (
+    'check = {{ kind = "tcp", port = {port}, interval_s = 0.5, timeout_s = 0.4, rise = 1, '
+    "fall = 2 }}"
+)
+SERVER = str(Path(__file__).with_name("server.py"))
+
+
+@dataclass(frozen=True, slots=True)
+class WayVip:
+    """One VIP of the fleet."""
+
+    name: str
+    address: str
+    reals: tuple[str, ...]
+    options: str = ""
+    port: int = PORT
+    check_port: int = PORT
+
+    @property
+    def family(self) -> int:
+        return 6 if ":" in self.address else 4
+
+    def text(self) -> str:
+        reals = ", ".join(f'"{name}"' for name in self.reals)
+        return (
+            f'[vip.{self.name}]\nsite = "fra"\naddress = "{self.address}"\nport = {self.port}\n'
+            f"reals = [{reals}]\n{self.options}\n{CHECK.format(port=self.check_port)}\n"
+        )
+
+
+def address_of(family: int, number: int) -> str:
+    return f"2001:db8:1::{number}" if family == 6 else f"198.51.100.{number}"
+
+
+def _ways() -> Iterator[tuple[str, int, str]]:
+    """Every pairing: by L2 the real is reached by the VIP's own family."""
+    for encap in ("l2", "gue", "ipip"):
+        for family in (4, 6):
+            for real in REALS:
+                if encap != "l2" or family == family_of(real):
+                    yield encap, family, real
+
+
+WAYS = {
+    f"{encap}{family}-{real}": WayVip(
+        f"{encap}{family}-{real}", address_of(family, number), (real,), f'encap = "{encap}"'
+    )
+    for number, (encap, family, real) in enumerate(_ways(), 10)
+}
+
+
+def _special(first: int, **kinds: str) -> Iterator[WayVip]:
+    for number, (name, options) in enumerate(kinds.items(), first):
+        for family in (4, 6):
+            yield WayVip(f"{name}{family}", address_of(family, number), tuple(REALS), options)
+
+
+def _without_reals(first: int, *fallbacks: str) -> Iterator[WayVip]:
+    """VIPs whose one real answers no check."""
+    for number, fallback in enumerate(fallbacks, first):
+        for family in (4, 6):
+            address, options = address_of(family, number), f'fallback = "{fallback}"'
+            yield WayVip(f"{fallback}{family}", address, ("near4",), options, check_port=DEAD_PORT)
+
+
+SHARED = {
+    vip.name: vip
+    for vip in (
+        *_special(
+            60, udp='protocol = "udp"', affine='affinity = "source"', free="flow_memory = false"
+        ),
+        *_without_reals(70, "reset", "pass"),
+    )
+}
+
+
+def fleet_text(vips: Iterable[WayVip]) -> str:
+    reals = "".join(
+        f'[real.{name}]\nsite = "fra"\naddress = "{spot.of(family_of(name))}"\n'
+        for name, spot in REALS.items()
+    )
+    return (
+        '[fleet]\nname = "ways"\n'
+        '[site.fra]\nlocation = { country = "DE", lat = 50.0, lon = 8.0 }\nedges = ["edge1"]\n'
+        + reals
+        + "".join(vip.text() for vip in vips)
+    )
+
+
+class WaySite:
+    """The daemons of an edge and four reals, their servers, and what a client does."""
+
+    def __init__(self, world: SiteWorld, vips: Iterable[WayVip]) -> None:
+        self.world = world
+        self.vips = {vip.name: vip for vip in vips}
+        self.net = WayNet(world)
+        self.admin = world.folder / "edge.sock"
+        self.servers: dict[str, subprocess.Popen[bytes]] = {}
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.world.end_all()
+        for name in REALS:
+            unload(self.pins(name))
+        self.net.close()
+
+    # --- daemons ---
+
+    def pins(self, real: str) -> Path:
+        return BPFFS / f"waypost_{self.net.reals[real]}"
+
+    def serve(self, real: str) -> None:
+        addresses = [vip.address for vip in self.vips.values() if real in vip.reals]
+        where = self.net.reals[real]
+        self.servers[real] = self.world.start(SERVER, real, *addresses, namespace=where)
+
+    def start_real(self, real: str) -> None:
+        config = self.world.write(
+            f"{real}.toml",
+            f'[host]\nname = "{real}"\nfleet = "fleet.toml"\n'
+            f'admin_socket = "{self.world.folder / real}.sock"\n'
+            f'state_dir = "{self.world.folder / real}"\n'
+            f'[real]\nname = "{real}"\ninterface = "eth0"\npin_dir = "{self.pins(real)}"\n',
+        )
+        command = ("-m", "edge_lb", "real", "--config", str(config))
+        self.daemons[real] = self.world.start(*command, namespace=self.net.reals[real])
+
+    def _start(self) -> None:
+        self.world.write("fleet.toml", fleet_text(self.vips.values()))
+        config = self.world.write(
+            "edge.toml",
+            f'[host]\nname = "edge1"\nfleet = "fleet.toml"\nadmin_socket = "{self.admin}"\n'
+            f'state_dir = "{self.world.folder / "edge"}"\n'
+            f'[store]\nkind = "sqlite"\npath = "{self.world.folder / "store.sqlite"}"\n'
+            f'[edge]\nsite = "fra"\ninterface = "eth0"\npin_dir = "{self.world.pin_dir}"\n'
+            f'tunnel_source = "{EDGE.ipv4}"\ntunnel_source_v6 = "{EDGE.ipv6}"\n'
+            f"mtu = {SITE_MTU}\n",
+        )
+        for real in REALS:
+            self.serve(real)
+            self.start_real(real)
+        self._bind_own_vips()
+        self.daemons["edge"] = self.world.start("-m", "edge_lb", "agent", "--config", str(config))
+        self.world.wait(self.settled)
+
+    def _bind_own_vips(self) -> None:
+        """The VIPs that the edge itself serves when it must are addresses of its own too."""
+        with NetNS(self.net.edge) as edge:
+            for vip in self.vips.values():
+                if "pass" in vip.options:
+                    bits = {4: 32, 6: 128}[vip.family]
+                    edge.addr("add", index=1, address=vip.address, prefixlen=bits)
+
+    def settled(self) -> bool:
+        """Whether every check of what is served has passed, and of the others none."""
+        rows = self.rows()
+        return bool(rows) and all(
+            row.state == ("DOWN" if self.vips[row.vip].check_port == DEAD_PORT else "UP")
+            for row in rows
+        )
+
+    # --- what the daemons say ---
+
+    def rows(self) -> tuple[RealRow, ...]:
+        return self.world.ask(self.admin, "/reals", RealList).reals
+
+    def states(self, real: str) -> dict[str, str]:
+        """Of one real, by VIP."""
+        return {row.vip: row.state for row in self.rows() if row.name == real}
+
+    def vip_row(self, name: str) -> VipRow:
+        rows = self.world.ask(self.admin, "/vips", VipList).vips
+        return next(row for row in rows if row.name == name)
+
+    def verdicts(self, host: str = "edge") -> Counter[str]:
+        """Packets by verdict, of the edge's program or of a real's."""
+        admin = self.world.folder / f"{host}.sock"
+        drops = self.world.ask(admin, "/drops", Drops)
+        return Counter({row.name: row.packets for row in drops.counters})
+
+    # --- what a client does ---
+
+    def connect(
+        self, vip: WayVip, source: int = CLIENT.number, wait_s: float = 5.0
+    ) -> socket.socket:
+        """A TCP connection of the client; `source` is the last octet of its own address."""
+        own = type(CLIENT)(CLIENT.segment, source).of(vip.family)
+        with inside(self.net.client):
+            return socket.create_connection((vip.address, PORT), wait_s, (own, 0))
+
+    def name_of_server(self, vip: WayVip, source: int = CLIENT.number) -> str:
+        """The real that answers a new connection."""
+        with self.connect(vip, source) as connection:
+            connection.sendall(b"0\n")
+            return connection.makefile("rb").readline().decode().strip()
+
+    def up_and_down(self, vip: WayVip, data: bytes) -> tuple[str, bytes]:
+        """Sends data and takes it back: the name of the real that did it, and what came."""
+        with self.connect(vip) as connection:
+            connection.sendall(b"0\n" + data)
+            connection.shutdown(socket.SHUT_WR)
+            with connection.makefile("rb") as answer:
+                return answer.readline().decode().strip(), answer.read()
+
+    def ping(self, address: str) -> subprocess.CompletedProcess[str]:
+        inside_client = ["nsenter", f"--net=/run/netns/{self.net.client}", "--"]
+        return subprocess.run(
+            [*inside_client, "ping", "-n", "-c3", "-i0.2", "-W2", address],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
