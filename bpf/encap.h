@@ -6,12 +6,26 @@
 
 #include "csum.h"
 #include "cursor.h"
+#include "link.h"
 #include "maps.h"
 #include "parse.h"
 #include "wrapping.h"
 
 #define AF_INET  2
 #define AF_INET6 10
+
+/* By which interface, and with which tags, a frame for `ifindex` leaves. */
+static __always_inline void resolve_device(const struct xdp_md *ctx, __u32 ifindex,
+					   struct next_hop *hop)
+{
+	const struct vlan_value *vlan = NULL;
+
+	if (ifindex != ctx->ingress_ifindex)
+		vlan = bpf_map_lookup_elem(&vlans, &ifindex);
+	hop->ifindex = vlan ? vlan->ifindex : ifindex;
+	hop->outer = vlan ? vlan->outer : (struct vlan_tag){};
+	hop->inner = vlan ? vlan->inner : (struct vlan_tag){};
+}
 
 /* Asks the kernel for what the agent did not know: routes, and neighbours that it has resolved. */
 static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct address *source,
@@ -62,18 +76,48 @@ static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct add
 			lookup.family == AF_INET && lookup.ipv4_dst == mapped_ipv4(&real->address);
 	if (real->encap == ENCAP_L2 && !is_direct)
 		return VERDICT_DROPPED_NOT_ON_LINK;
-	hop->ifindex = lookup.ifindex;
+	resolve_device(ctx, lookup.ifindex, hop);
 	__builtin_memcpy(hop->destination, lookup.dmac, ETH_ALEN);
 	__builtin_memcpy(hop->source, lookup.smac, ETH_ALEN);
 	return VERDICT_UNDECIDED;
 }
 
-static __always_inline void write_ethernet(struct ethhdr *ethernet, const struct next_hop *hop,
-					   __be16 protocol)
+static __always_inline void write_macs(struct ethhdr *ethernet, const struct next_hop *hop)
 {
 	__builtin_memcpy(ethernet->h_dest, hop->destination, ETH_ALEN);
 	__builtin_memcpy(ethernet->h_source, hop->source, ETH_ALEN);
-	ethernet->h_proto = protocol;
+}
+
+/*
+ * Leaves a header without tags, its MAC addresses still to be written: the last EtherType, which is
+ * the IP packet's, stands where the only one has to.
+ */
+static __always_inline int take_tags_off(struct xdp_md *ctx, const struct packet *packet)
+{
+	struct cursor cursor = cursor_cut_head(ctx, packet->link_bytes - sizeof(struct ethhdr));
+
+	return cursor_take(&cursor, sizeof(struct ethhdr)) != NULL;
+}
+
+/* Before a header that is finished but for its tags; what stood there is written again. */
+static __always_inline enum verdict put_tags_on(struct xdp_md *ctx, const struct next_hop *hop)
+{
+	struct cursor cursor = cursor_grow_head(
+		ctx, hop->inner.protocol ? 2 * sizeof(struct vlan_tag) : sizeof(struct vlan_tag));
+	struct ethhdr *ethernet = cursor_take(&cursor, 2 * ETH_ALEN);
+	struct vlan_tag *tag = cursor_take(&cursor, sizeof(*tag));
+
+	if (!ethernet || !tag)
+		return VERDICT_DROPPED_NO_HEADROOM;
+	write_macs(ethernet, hop);
+	*tag = hop->outer;
+	if (!hop->inner.protocol)
+		return VERDICT_UNDECIDED;
+	tag = cursor_take(&cursor, sizeof(*tag));
+	if (!tag)
+		return VERDICT_DROPPED_NO_HEADROOM;
+	*tag = hop->inner;
+	return VERDICT_UNDECIDED;
 }
 
 /*
@@ -115,7 +159,7 @@ static __always_inline enum verdict send_l2(struct xdp_md *ctx, const struct pac
 
 	if (!ethernet || !age(&cursor, packet, &unused))
 		return VERDICT_PASSED_MALFORMED;
-	write_ethernet(ethernet, hop, ethernet->h_proto);
+	write_macs(ethernet, hop);
 	return VERDICT_UNDECIDED;
 }
 
@@ -145,9 +189,27 @@ static __always_inline enum verdict send_tunnelled(struct xdp_md *ctx, const str
 	outer = cursor_take(&cursor, wrapping);
 	if (!ethernet || !outer)
 		return VERDICT_DROPPED_NO_HEADROOM;
-	write_ethernet(ethernet, hop, outer_ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP));
+	write_macs(ethernet, hop);
+	ethernet->h_proto = outer_ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 	write_wrapping(outer, &inner, real, settings, outer_ipv6, by_gue);
 	return VERDICT_UNDECIDED;
+}
+
+/* Finds an untagged frame, and leaves one. */
+static __always_inline enum verdict send_untagged(struct xdp_md *ctx, const struct packet *packet,
+						  const struct real_value *real,
+						  const struct next_hop *hop,
+						  const struct settings_value *settings)
+{
+	const int outer_ipv6 = real->family == FAMILY_IPV6;
+
+	if (real->encap == ENCAP_L2)
+		return send_l2(ctx, packet, hop);
+	if (real->encap == ENCAP_GUE)
+		return outer_ipv6 ? send_tunnelled(ctx, packet, real, hop, settings, 1, 1)
+				  : send_tunnelled(ctx, packet, real, hop, settings, 0, 1);
+	return outer_ipv6 ? send_tunnelled(ctx, packet, real, hop, settings, 1, 0)
+			  : send_tunnelled(ctx, packet, real, hop, settings, 0, 0);
 }
 
 /*
@@ -191,11 +253,10 @@ __noinline int send(struct xdp_md *ctx, struct packet *packet, const struct real
 		hop = &asked;
 	}
 	packet->out_ifindex = hop->ifindex;
-	if (real->encap == ENCAP_L2)
-		return send_l2(ctx, packet, hop);
-	if (real->encap == ENCAP_GUE)
-		return outer_ipv6 ? send_tunnelled(ctx, packet, real, hop, setting, 1, 1)
-				  : send_tunnelled(ctx, packet, real, hop, setting, 0, 1);
-	return outer_ipv6 ? send_tunnelled(ctx, packet, real, hop, setting, 1, 0)
-			  : send_tunnelled(ctx, packet, real, hop, setting, 0, 0);
+	if (packet->link_bytes > sizeof(struct ethhdr) && !take_tags_off(ctx, packet))
+		return VERDICT_PASSED_MALFORMED;
+	verdict = send_untagged(ctx, packet, real, hop, setting);
+	if (verdict == VERDICT_UNDECIDED && hop->outer.protocol)
+		return put_tags_on(ctx, hop);
+	return verdict;
 }

@@ -12,6 +12,7 @@
 #include "extension.h"
 #include "flow.h"
 #include "lb_verdict.h"
+#include "link.h"
 #include "packet.h"
 #include "parse.h"
 #include <linux/if_ether.h>
@@ -36,15 +37,6 @@ struct quoted_ports {
 };
 
 _Static_assert(sizeof(struct quoted_ports) == ICMP_QUOTE_BYTES, "ports and four bytes more");
-
-static __always_inline void swap_mac(struct ethhdr *ethernet)
-{
-	__u8 kept[ETH_ALEN];
-
-	__builtin_memcpy(kept, ethernet->h_dest, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_dest, ethernet->h_source, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, kept, ETH_ALEN);
-}
 
 static __always_inline enum verdict answer_ping_ipv4(struct ethhdr *ethernet, struct iphdr *ip,
 						     struct icmp_header *icmp)
@@ -71,13 +63,17 @@ static __always_inline enum verdict answer_ping_ipv4(struct ethhdr *ethernet, st
 /* The addresses change places, so the checksum knows of the type alone: one more in its high byte.
  */
 static __always_inline enum verdict answer_ping_ipv6(struct xdp_md *ctx, struct icmp_header *icmp,
-						     const struct flow *flow)
+						     const struct packet *packet)
 {
+	const struct flow *flow = &packet->flow;
 	struct cursor cursor = cursor_at_start(ctx);
 	struct ethhdr *ethernet = cursor_take(&cursor, sizeof(*ethernet));
-	struct ipv6hdr *ip = cursor_take(&cursor, sizeof(*ip));
+	struct ipv6hdr *ip;
 
-	if (!ethernet || !ip || ip->nexthdr != IPPROTO_ICMPV6 || !is_host_ipv6(&flow->client) ||
+	if (!ethernet || !cursor_stand_at(&cursor, ctx, packet->link_bytes))
+		return VERDICT_DROPPED_ICMP;
+	ip = cursor_take(&cursor, sizeof(*ip));
+	if (!ip || ip->nexthdr != IPPROTO_ICMPV6 || !is_host_ipv6(&flow->client) ||
 	    is_same_address(&flow->client, &flow->vip))
 		return VERDICT_DROPPED_ICMP;
 	if (!may_reply(REPLY_PING_IPV6))
@@ -178,7 +174,7 @@ static __always_inline enum verdict take_icmp_ipv6(struct xdp_md *ctx, struct cu
 		return VERDICT_DROPPED_ICMP;
 	packet->is_quoted = 1;
 	if (icmp->type == ICMPV6_ECHO_REQUEST)
-		return answer_ping_ipv6(ctx, icmp, &packet->flow);
+		return answer_ping_ipv6(ctx, icmp, packet);
 	if (icmp->type >= ICMPV6_ERROR_MIN && icmp->type <= ICMPV6_ERROR_MAX)
 		return read_quote_ipv6(ctx, cursor, at + sizeof(*icmp), &packet->flow);
 	return VERDICT_DROPPED_ICMP;

@@ -6,7 +6,7 @@
 
 enum verdict {
 	VERDICT_PASSED_NOT_IP,         /* ARP and everything else that is not IP */
-	VERDICT_PASSED_VLAN,           /* tagged: attach to the untagged interface instead */
+	VERDICT_PASSED_TAGS,           /* more than two VLAN tags */
 	VERDICT_PASSED_MALFORMED,      /* an IP header that is short or contradicts the frame */
 	VERDICT_PASSED_ICMP,           /* to the edge itself: the stack answers */
 	VERDICT_PASSED_OTHER_PROTOCOL, /* neither TCP nor UDP */

@@ -47,6 +47,14 @@ struct address {
 	__be32 words[4];
 };
 
+/* IEEE 802.1Q, or 802.1ad around it, as a frame has it behind its MAC addresses. */
+struct vlan_tag {
+	__be16 protocol; /* 0: no tag */
+	__be16 tci;      /* priority, drop eligibility, VLAN; VLAN 0 says a priority only */
+};
+
+_Static_assert(sizeof(struct vlan_tag) == 4, "a tag is four bytes");
+
 /* What ICMP and ICMPv6 have in common. */
 struct icmp_header {
 	__u8 type;

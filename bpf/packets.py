@@ -12,6 +12,7 @@ ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_IPV6 = 0x86DD
 ETHERTYPE_ARP = 0x0806
 ETHERTYPE_VLAN = 0x8100
+ETHERTYPE_SERVICE_VLAN = 0x88A8
 ICMP, IPIP, TCP, UDP, IPV6, ICMPV6 = 1, 4, 6, 17, 41, 58
 SYN, ACK, FIN, RST = 0x02, 0x10, 0x01, 0x04
 DONT_FRAGMENT = 0x4000
@@ -115,6 +116,11 @@ def ip(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
 def frame_of(packet: bytes) -> bytes:
     """The frame of an IP packet, of the ethertype that its version tells."""
     return ethernet(packet, ETHERTYPE_IPV4 if packet[0] >> 4 == 4 else ETHERTYPE_IPV6)
+
+
+def tagged(frame: bytes, *tags: tuple[int, int]) -> bytes:
+    """The frame with VLAN tags, outer first; each is its EtherType and its 16 bits."""
+    return frame[:12] + b"".join(struct.pack("!HH", *tag) for tag in tags) + frame[12:]
 
 
 def with_checksum(packet: bytes) -> bytes:

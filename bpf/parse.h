@@ -6,6 +6,7 @@
 
 #include "cursor.h"
 #include "flow.h"
+#include "link.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -21,6 +22,7 @@ struct packet {
 	__u8 starts_connection; /* TCP: SYN without ACK */
 	__u8 is_quoted;         /* an ICMP error: the flow is of the packet that it quotes */
 	__u8 dont_fragment;     /* as all of IPv6 */
+	__u8 link_bytes;        /* before the IP packet: Ethernet and VLAN tags */
 	enum fragment fragment;
 	__be32 fragment_id;
 	__u32 fits;      /* bytes of IP packet, when this one did not */
@@ -142,19 +144,27 @@ static __always_inline enum verdict parse(struct xdp_md *ctx, struct packet *pac
 {
 	struct cursor cursor = cursor_at_start(ctx);
 	const struct ethhdr *ethernet;
+	__be16 protocol;
 
 	packet->frame_bytes = cursor_left(&cursor);
 	ethernet = cursor_take(&cursor, sizeof(*ethernet));
 	if (!ethernet)
 		return VERDICT_PASSED_NOT_IP;
-	switch (ethernet->h_proto) {
+	protocol = ethernet->h_proto;
+	packet->link_bytes = sizeof(*ethernet);
+	/* The common packet is asked for tags last. */
+	if (protocol != bpf_htons(ETH_P_IP) && protocol != bpf_htons(ETH_P_IPV6)) {
+		protocol = skip_tags(&cursor, protocol);
+		packet->link_bytes = packet->frame_bytes - cursor_left(&cursor);
+	}
+	switch (protocol) {
 	case bpf_htons(ETH_P_IP):
 		return parse_ipv4(&cursor, packet);
 	case bpf_htons(ETH_P_IPV6):
 		return parse_ipv6(&cursor, packet);
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):
-		return VERDICT_PASSED_VLAN;
+		return VERDICT_PASSED_TAGS;
 	default:
 		return VERDICT_PASSED_NOT_IP;
 	}

@@ -64,11 +64,12 @@ static __always_inline int stand_at_connection_id(struct cursor *cursor, __u32 i
 }
 
 /* Stands behind the UDP header of a packet without extension headers. */
-static __always_inline int stand_at_datagram(struct cursor *cursor, const struct packet *packet)
+static __always_inline int stand_at_datagram(struct cursor *cursor, const struct xdp_md *ctx,
+					     const struct packet *packet)
 {
 	struct iphdr *ip;
 
-	if (!cursor_take(cursor, sizeof(struct ethhdr)))
+	if (!cursor_stand_at(cursor, ctx, packet->link_bytes))
 		return 0;
 	if (packet->flow.is_ipv6)
 		return cursor_take(cursor, sizeof(struct ipv6hdr) + sizeof(struct udphdr)) != NULL;
@@ -84,12 +85,12 @@ static __always_inline int stand_at_datagram(struct cursor *cursor, const struct
 __noinline int read_server_id(struct xdp_md *ctx, struct packet *packet, __u32 id_bytes,
 			      __u32 rotation)
 {
-	struct cursor cursor = cursor_at_start(ctx);
 	const struct quic_value *server;
 	struct quic_key key = {};
+	struct cursor cursor;
 	const __u8 *octet;
 
-	if (!packet || !stand_at_datagram(&cursor, packet) ||
+	if (!packet || !stand_at_datagram(&cursor, ctx, packet) ||
 	    !stand_at_connection_id(&cursor, id_bytes))
 		return 0;
 	octet = cursor_take(&cursor, sizeof(*octet));

@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "cursor.h"
+#include "link.h"
 #include "packet.h"
 #include "real_verdict.h"
 #include "verdict.h"
@@ -156,17 +157,22 @@ static __always_inline enum verdict check_inner(struct cursor cursor, __u8 proto
 						      : VERDICT_DROPPED_NOT_BOUND;
 }
 
-/* The Ethernet header is kept, of the inner family: it moves forward over the wrapping. */
-static __always_inline enum verdict cut_wrapping(struct xdp_md *ctx, struct ethhdr kept,
-						 __u32 bytes, __u8 protocol)
+/* The link header is kept, of the inner family: it moves forward over the wrapping. */
+static __always_inline enum verdict cut_wrapping(struct xdp_md *ctx, __u32 link_bytes, __u32 bytes,
+						 __u8 protocol)
 {
-	struct cursor cursor = cursor_cut_head(ctx, bytes);
-	struct ethhdr *ethernet = cursor_take(&cursor, sizeof(*ethernet));
+	__be16 type = protocol == IPPROTO_IPV6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
+	__u8 link[MAX_LINK_BYTES];
+	struct cursor cursor;
 
-	if (!ethernet)
+	if (link_bytes < sizeof(struct ethhdr) || link_bytes > sizeof(link) ||
+	    bpf_xdp_load_bytes(ctx, 0, link, link_bytes))
 		return VERDICT_DROPPED_INNER_MALFORMED;
-	kept.h_proto = protocol == IPPROTO_IPV6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
-	*ethernet = kept;
+	cursor = cursor_cut_head(ctx, bytes);
+	if (!cursor_take(&cursor, sizeof(struct ethhdr)) ||
+	    bpf_xdp_store_bytes(ctx, 0, link, link_bytes) ||
+	    bpf_xdp_store_bytes(ctx, link_bytes - sizeof(type), &type, sizeof(type)))
+		return VERDICT_DROPPED_INNER_MALFORMED;
 	return VERDICT_PASSED_UNWRAPPED;
 }
 
@@ -175,14 +181,17 @@ static __always_inline enum verdict unwrap(struct xdp_md *ctx, __u32 *frame_byte
 	struct cursor cursor = cursor_at_start(ctx);
 	const struct ethhdr *ethernet;
 	enum verdict verdict;
-	__u32 inner_bytes;
+	__u32 link_bytes, inner_bytes;
 	__u8 protocol = 0;
+	__be16 type;
 
 	*frame_bytes = cursor_left(&cursor);
 	ethernet = cursor_take(&cursor, sizeof(*ethernet));
 	if (!ethernet)
 		return VERDICT_PASSED_NOT_TUNNELLED;
-	verdict = find_tunnel(&cursor, ethernet->h_proto, &protocol);
+	type = skip_tags(&cursor, ethernet->h_proto);
+	link_bytes = *frame_bytes - cursor_left(&cursor);
+	verdict = find_tunnel(&cursor, type, &protocol);
 	if (verdict == VERDICT_UNDECIDED && protocol == IPPROTO_UDP)
 		verdict = read_gue(&cursor, &protocol);
 	if (verdict != VERDICT_UNDECIDED)
@@ -191,8 +200,7 @@ static __always_inline enum verdict unwrap(struct xdp_md *ctx, __u32 *frame_byte
 	verdict = check_inner(cursor, protocol);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
-	return cut_wrapping(ctx, *ethernet, *frame_bytes - sizeof(*ethernet) - inner_bytes,
-			    protocol);
+	return cut_wrapping(ctx, link_bytes, *frame_bytes - link_bytes - inner_bytes, protocol);
 }
 
 SEC("xdp")

@@ -6,6 +6,8 @@ Owns that table; run by the self test and by the tests, through `bpf.trial.Unwra
 from bpf.packets import (
     DONT_FRAGMENT,
     ETHERTYPE_IPV6,
+    ETHERTYPE_SERVICE_VLAN,
+    ETHERTYPE_VLAN,
     GUE_PORT,
     IPIP,
     IPV6,
@@ -18,6 +20,7 @@ from bpf.packets import (
     ip,
     ipv4,
     ipv6,
+    tagged,
     tcp,
     udp,
 )
@@ -139,6 +142,21 @@ REAL_CASES = (
                 fragment=DONT_FRAGMENT,
             )
         ),
+    ),
+    Case(
+        verdict="PASSED_UNWRAPPED",
+        name="a VLAN tag",
+        frame=tagged(wrapped(gue(_TO_VIP)), (ETHERTYPE_VLAN, 100)),
+    ),
+    Case(
+        verdict="PASSED_UNWRAPPED",
+        name="IPv6 in IPv4, by IPIP, two VLAN tags",
+        frame=tagged(ipip(_TO_VIP_V6), (ETHERTYPE_SERVICE_VLAN, 7), (ETHERTYPE_VLAN, 100)),
+    ),
+    Case(
+        verdict="PASSED_NOT_TUNNELLED",
+        name="three VLAN tags",
+        frame=tagged(ipip(_TO_VIP), *[(ETHERTYPE_VLAN, 100)] * 3),
     ),
     Case(verdict="DROPPED_GUE_SHORT", name="no GUE header", frame=wrapped(b"")),
     Case(

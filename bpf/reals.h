@@ -28,12 +28,17 @@ enum __attribute__((packed)) real_state {
 	REAL_DRAINING = 2, /* keeps its flows; the ring decides about new ones */
 };
 
-/* The way to a real as the agent knows it from routes and neighbours. */
+/*
+ * The way to a real as the agent knows it from routes and neighbours. Behind a VLAN device the
+ * interface is the one that carries it, for no XDP program can send by the device itself.
+ */
 struct next_hop {
 	__u32 ifindex; /* 0: not known, so the kernel's FIB is asked for each packet */
 	__u32 mtu;     /* bytes of IP packet */
 	__u8 destination[ETH_ALEN];
 	__u8 source[ETH_ALEN];
+	struct vlan_tag outer;
+	struct vlan_tag inner; /* only behind an outer one */
 };
 
 struct real_value {
@@ -53,7 +58,7 @@ struct settings_value {
 	__u16 mtu; /* bytes of IP packet on the way to the reals; 0: the route alone decides */
 };
 
-_Static_assert(sizeof(struct real_value) == 44, "real value layout");
+_Static_assert(sizeof(struct real_value) == 52, "real value layout");
 _Static_assert(sizeof(struct settings_value) == 36, "settings layout");
 
 struct {

@@ -97,7 +97,7 @@ __noinline int answer_reset(struct xdp_md *ctx, const struct packet *packet)
 	int surplus;
 
 	if (!packet || !ethernet || packet->flow.protocol != IPPROTO_TCP || packet->is_quoted ||
-	    packet->fragment != FRAGMENT_NONE)
+	    packet->fragment != FRAGMENT_NONE || !cursor_stand_at(&cursor, ctx, packet->link_bytes))
 		return VERDICT_DROPPED_NO_REAL;
 	verdict = packet->flow.is_ipv6 ? reset_ipv6(ethernet, &cursor, packet)
 				       : reset_ipv4(ethernet, &cursor, packet);

@@ -13,7 +13,6 @@ from bpf.packets import (
     ACK,
     ETHERTYPE_ARP,
     ETHERTYPE_IPV6,
-    ETHERTYPE_VLAN,
     SYN,
     TCP,
     UDP,
@@ -43,6 +42,7 @@ from bpf.trial import (
     Unwrapper,
 )
 from bpf.unusual_cases import UNUSUAL_CASES
+from bpf.vlan_cases import VLAN_CASES
 from bpf.workbench import TUNNEL_SOURCE, Workbench
 
 UNSPECIFIED = "::"
@@ -97,7 +97,6 @@ _TOO_BIG = bytes(TUNNEL_MTU - 40 - 32 + 1)  # one byte more than fits: IP, TCP, 
 
 LB_CASES = (
     Case(verdict="PASSED_NOT_IP", name="ARP", frame=ethernet(bytes(28), ETHERTYPE_ARP)),
-    Case(verdict="PASSED_VLAN", name="a VLAN tag", frame=ethernet(bytes(50), ETHERTYPE_VLAN)),
     Case(verdict="PASSED_MALFORMED", name="half an IPv4 header", frame=client_tcp(1)[:24]),
     Case(
         verdict="PASSED_MALFORMED",
@@ -268,6 +267,7 @@ LB_CASES = (
     *FILTER_CASES,
     *UNUSUAL_CASES,
     *OPTION_CASES,
+    *VLAN_CASES,
 )
 
 

@@ -35,35 +35,31 @@ static __always_inline __u64 sum_of(void *data, const __u32 bytes)
 
 /* Cuts the packet to what is quoted, and makes room for `header_bytes` before it. */
 static __always_inline struct cursor make_quote(struct xdp_md *ctx, const struct packet *packet,
-						const __u32 quote_bytes, const __u32 header_bytes,
-						const __u16 ether_type)
+						const __u32 quote_bytes, const __u32 header_bytes)
 {
-	struct cursor cursor = cursor_at_start(ctx);
-	struct ethhdr *ethernet = cursor_take(&cursor, sizeof(*ethernet));
-	struct cursor none = {};
-	struct ethhdr kept;
+	__u32 link_bytes = packet->link_bytes;
+	__u8 link[MAX_LINK_BYTES];
+	struct cursor none = {}, cursor;
 
-	if (!ethernet)
+	if (link_bytes < sizeof(struct ethhdr) || link_bytes > sizeof(link) ||
+	    bpf_xdp_load_bytes(ctx, 0, link, link_bytes))
 		return none;
-	kept = *ethernet;
-	if (bpf_xdp_adjust_tail(ctx, (int)(sizeof(kept) + quote_bytes) - (int)packet->frame_bytes))
+	swap_mac((struct ethhdr *)link);
+	if (bpf_xdp_adjust_tail(ctx, (int)(link_bytes + quote_bytes) - (int)packet->frame_bytes))
 		return none;
 	cursor = cursor_grow_head(ctx, header_bytes);
-	ethernet = cursor_take(&cursor, sizeof(*ethernet));
-	if (!ethernet)
+	if (!cursor_take(&cursor, sizeof(struct ethhdr)) ||
+	    bpf_xdp_store_bytes(ctx, 0, link, link_bytes) ||
+	    !cursor_stand_at(&cursor, ctx, link_bytes))
 		return none;
-	__builtin_memcpy(ethernet->h_dest, kept.h_source, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, kept.h_dest, ETH_ALEN);
-	ethernet->h_proto = bpf_htons(ether_type);
 	return cursor;
 }
 
 static __always_inline enum verdict answer_too_big_ipv4(struct xdp_md *ctx,
 							const struct packet *packet)
 {
-	struct cursor cursor =
-		make_quote(ctx, packet, QUOTE_IPV4,
-			   sizeof(struct iphdr) + sizeof(struct icmp_header), ETH_P_IP);
+	struct cursor cursor = make_quote(ctx, packet, QUOTE_IPV4,
+					  sizeof(struct iphdr) + sizeof(struct icmp_header));
 	struct iphdr *ip = cursor_take(&cursor, sizeof(*ip));
 	struct icmp_header *icmp = cursor_take(&cursor, sizeof(*icmp) + QUOTE_IPV4);
 
@@ -92,9 +88,8 @@ static __always_inline enum verdict answer_too_big_ipv6(struct xdp_md *ctx,
 							const struct packet *packet)
 {
 	const __u32 icmp_bytes = sizeof(struct icmp_header) + QUOTE_IPV6;
-	struct cursor cursor =
-		make_quote(ctx, packet, QUOTE_IPV6,
-			   sizeof(struct ipv6hdr) + sizeof(struct icmp_header), ETH_P_IPV6);
+	struct cursor cursor = make_quote(ctx, packet, QUOTE_IPV6,
+					  sizeof(struct ipv6hdr) + sizeof(struct icmp_header));
 	struct ipv6hdr *ip = cursor_take(&cursor, sizeof(*ip));
 	struct icmp_header *icmp = cursor_take(&cursor, icmp_bytes);
 	__u64 sum;

@@ -4,7 +4,7 @@ Owns the set-up behind the self test and the tests: services of every kind, a re
 VIP. Touches no pinned map and no real interface.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -132,6 +132,7 @@ class Balancer:
         self.write_settings(TUNNEL_SOURCE, TUNNEL_SOURCE_V6)
         self.write_real(TUNNELLED, epoch=1)
         self.empty_filter()
+        self.set_vlan(self.bench.out_ifindex, carrier=0)
         with self.program.new_inner("flows", max_entries=1024) as table:
             self.program.maps["flows"].set_inner(TEST_QUEUE, table)
         self.write_buckets(refilled_ns=0)
@@ -144,6 +145,18 @@ class Balancer:
         value = buckets.shape.value.pack(credit_ns=0, refilled_ns=refilled_ns)
         for kind in range(buckets.shape.max_entries):
             buckets.put_at(kind, value)
+
+    def set_vlan(self, ifindex: int, *, carrier: int, tags: Sequence[tuple[int, int]] = ()) -> None:
+        """Has an interface of the bench be a VLAN device on `carrier`; on 0: be none."""
+        vlans = self.program.maps["vlans"]
+        key = vlans.shape.key.scalar(ifindex)
+        if not carrier:
+            vlans.delete(key)
+            return
+        fields: dict[str, FieldValue] = {"ifindex": carrier}
+        for name, (protocol, tci) in zip(("outer", "inner"), (*tags, (0, 0)), strict=False):
+            fields |= {f"{name}.protocol": protocol, f"{name}.tci": tci}
+        vlans.put(key, vlans.shape.value.pack(**fields))
 
     def write_settings(self, tunnel_source: str, tunnel_source_v6: str) -> None:
         """Writes the settings; "::" means not configured."""

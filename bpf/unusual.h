@@ -13,7 +13,7 @@ static __always_inline enum verdict parse_extended(struct xdp_md *ctx, struct cu
 						   struct packet *packet)
 {
 	const struct ipv6hdr *ip = cursor_take(cursor, sizeof(*ip));
-	struct extension extension = {.at = sizeof(struct ethhdr) + sizeof(*ip)};
+	struct extension extension = {.at = packet->link_bytes + sizeof(*ip)};
 	enum verdict verdict;
 
 	if (!ip)
@@ -39,7 +39,7 @@ __noinline int parse_unusual(struct xdp_md *ctx, struct packet *packet)
 	struct cursor cursor = cursor_at_start(ctx);
 	struct ethhdr *ethernet = cursor_take(&cursor, sizeof(*ethernet));
 
-	if (!packet || !ethernet)
+	if (!packet || !ethernet || !cursor_stand_at(&cursor, ctx, packet->link_bytes))
 		return VERDICT_PASSED_MALFORMED;
 	if (packet->flow.is_ipv6)
 		return parse_extended(ctx, &cursor, packet);

@@ -264,6 +264,7 @@ class EdgeAgent:
             rings=self._rings,
             tunnel_source_v6=self.settings.tunnel_source_v6,
             next_hops=self.next_hops.hops,
+            vlans=self.next_hops.vlans,
         )
 
     def _recovered(self, held: Held) -> Seats:

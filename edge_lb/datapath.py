@@ -19,6 +19,7 @@ from bpf import libbpf, program
 from bpf.errors import RehearsalFailedError
 from bpf.layout import FieldValue, Record
 from bpf.maps import Counter, Map
+from edge_lb.devices import write_devices, write_vlans
 from edge_lb.flow import Address, Flow, address_octets, as_memory_sees, as_ring_sees, slot
 from edge_lb.held import (
     NO_HOP,
@@ -163,7 +164,8 @@ class Datapath:
         held = self.read_back() if applied is None else applied[1]
         if applied is None or _settings(applied[0]) != _settings(plan):
             self._write_settings(plan)
-        self._write_devices(plan)
+        write_devices(self.program.maps["devices"], plan)
+        write_vlans(self.program.maps["vlans"], plan)
         written = {real.index: real for real in applied[0].reals} if applied is not None else {}
         for real in plan.reals:
             if written.get(real.index) != real:
@@ -290,17 +292,6 @@ class Datapath:
                 mtu=plan.mtu,
             ),
         )
-
-    def _write_devices(self, plan: Plan) -> None:
-        """The interfaces that next hops leave by. A device that has gone leaves by itself."""
-        devices = self.program.maps["devices"]
-        scalar = devices.shape.key.scalar
-        wanted = {scalar(real.next_hop.ifindex) for real in plan.reals if real.next_hop is not None}
-        held = set(devices.keys())
-        for ifindex in wanted - held:
-            devices.put(ifindex, ifindex)
-        for ifindex in held - wanted:
-            devices.delete(ifindex)
 
     def _write_real(self, real: PlannedReal) -> None:
         """Writes a real. What a packet may not see half of has its switch off meanwhile."""

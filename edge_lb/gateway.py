@@ -14,6 +14,8 @@ from ipaddress import IPv4Address
 
 from pyroute2 import IPRoute
 
+from edge_lb.links import links_of
+
 TRIES = 3
 TRY_S = 0.3  # for one answer: a gateway on the same Ethernet answers in well under a millisecond
 _ARP = 0x0806
@@ -46,32 +48,34 @@ class Gateway:
     async def reachable(self) -> bool:
         """Whether the gateway answers now; takes at most TRIES * TRY_S seconds."""
         try:
-            wanted, carrier = await asyncio.to_thread(self._find)
+            wanted, device, carrier = await asyncio.to_thread(self._find)
             if wanted is None or not carrier:
                 return carrier
-            return await self._ask(wanted)
+            return await self._ask(wanted, device)
         except OSError:
             return False  # an interface that is gone or down leads nowhere
 
-    def _find(self) -> tuple[IPv4Address | None, bool]:
-        """The gateway of the default route by this interface, if any, and whether it has carrier.
+    def _find(self) -> tuple[IPv4Address | None, str, bool]:
+        """The gateway of the default route by this interface, or by a VLAN device on it, if any.
 
-        Netlink's library runs an event loop of its own: this is called in a thread.
+        Then the device, and whether the interface has carrier. Netlink's library runs an event loop
+        of its own: this is called in a thread.
         """
         index = socket.if_nametoindex(self._interface)
         with IPRoute() as route:
             carrier = any(link.get_attr("IFLA_CARRIER") for link in route.get_links(index))
+            links = links_of(route.get_links())
             for found in route.get_default_routes(family=socket.AF_INET):
-                gateway = found.get_attr("RTA_GATEWAY")
-                if found.get_attr("RTA_OIF") == index and gateway:
-                    return IPv4Address(gateway), carrier
-        return None, carrier
+                gateway, out = found.get_attr("RTA_GATEWAY"), found.get_attr("RTA_OIF")
+                if gateway and out in links and links[out].carrier == index:
+                    return IPv4Address(gateway), socket.if_indextoname(out), carrier
+        return None, "", carrier
 
-    async def _ask(self, wanted: IPv4Address) -> bool:
+    async def _ask(self, wanted: IPv4Address, device: str) -> bool:
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ARP)) as link:
             link.setblocking(False)
-            link.bind((self._interface, _ARP))
+            link.bind((device, _ARP))
             mac = link.getsockname()[4]
             for _ in range(TRIES):
                 link.send(arp_probe(mac, wanted))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bpf.layout import FieldValue, Layout, Record
 from bpf.maps import Map
+from edge_lb.devices import tag_fields
 from edge_lb.flow import Address, address_from_octets, address_octets
 from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
 from gslb.fleet.model import Affinity, Encap, Fallback, Fragments, Protocol, Quic, VipOptions
@@ -90,6 +91,7 @@ def real_value(layout: Layout, real: PlannedReal) -> Record:
         "hop.mtu": hop.mtu,
         "hop.destination": hop.destination,
         "hop.source": hop.source,
+        **tag_fields(hop.tags, "hop."),
     }
     return layout.unpack(layout.pack(**fields))
 

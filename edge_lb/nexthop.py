@@ -18,7 +18,8 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from edge_lb.plan import NextHop
+from edge_lb.links import Link, links_of, mac_of
+from edge_lb.plan import NextHop, VlanDevice
 from gslb.fleet.model import Address
 
 LOOK_S = 15.0  # how often neighbours are looked after; the kernel believes one for about 30 s
@@ -26,7 +27,6 @@ BURST_S = 0.02  # what changes together is looked at once
 GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # links, neighbours, addresses and routes of both
 NEIGHBOUR_MESSAGES = (28, 29)  # RTM_NEWNEIGH, RTM_DELNEIGH
 ROUTE_UNICAST = 1
-LINK_UP = 0x1
 SETTLED = 0x02 | 0x40 | 0x80  # reachable, or so by an operator's word (NUD_CONNECTED)
 USABLE = SETTLED | 0x04 | 0x08 | 0x10  # stale, or being asked again (NUD_VALID)
 IN_USE = 0x1  # NTF_USE: resolve it, as a packet would
@@ -45,17 +45,12 @@ class _Route:
     mtu: int  # of the route; 0: the link's
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    mac: bytes
-    mtu: int
-
-
 class NextHops:
-    """Keeps `hops` true; `changed` is called in the event loop after every change of it."""
+    """Keeps `hops` and `vlans` true; `changed` is called in the event loop after every change."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.hops: Mapping[Address, NextHop] = {}
+        self.vlans: tuple[VlanDevice, ...] = ()
         self._changed = changed
         self._wanted: frozenset[Address] = frozenset()
         self._routes: dict[Address, _Route | None] = {}
@@ -69,7 +64,7 @@ class NextHops:
     def refresh(self, *, routes_changed: bool = True) -> bool:
         """Ask the kernel; tells whether anything is different. Blocks; not in an event loop."""
         with IPRoute() as netlink:
-            links = dict(_links(netlink))
+            links = links_of(netlink.get_links())
             neighbours, settled = _neighbours(netlink)
             if routes_changed:
                 self._routes.clear()
@@ -83,14 +78,21 @@ class NextHops:
             mac = neighbours.get((way.ifindex, way.neighbour)) if way else None
             if way is not None and link is not None and mac is not None:
                 hops[address] = NextHop(
-                    ifindex=way.ifindex,
+                    ifindex=link.carrier,
                     mtu=min(way.mtu or link.mtu, link.mtu),
                     destination=mac,
                     source=link.mac,
                     is_direct=way.neighbour == address,
+                    tags=link.tags,
                 )
-        before, self.hops = self.hops, hops
-        return hops != before
+        vlans = tuple(
+            VlanDevice(ifindex=index, carrier=link.carrier, tags=link.tags)
+            for index, link in sorted(links.items())
+            if link.tags
+        )
+        before = self.hops, self.vlans
+        self.hops, self.vlans = hops, vlans
+        return (hops, vlans) != before
 
     async def run(self) -> None:
         """Follow the kernel until cancelled."""
@@ -127,7 +129,7 @@ class NextHops:
 
 
 def _look_after(
-    netlink: IPRoute, ways: Iterable[_Route], links: Mapping[int, _Link], settled: set[_Neighbour]
+    netlink: IPRoute, ways: Iterable[_Route], links: Mapping[int, Link], settled: set[_Neighbour]
 ) -> None:
     """Have the kernel resolve every neighbour, or ask again whether it is still there."""
     for ifindex, neighbour in {(way.ifindex, way.neighbour) for way in ways} - settled:
@@ -136,21 +138,13 @@ def _look_after(
                 netlink.neigh("replace", dst=str(neighbour), ifindex=ifindex, flags=IN_USE, state=0)
 
 
-def _links(netlink: IPRoute) -> Iterable[tuple[int, _Link]]:
-    """Links that are up and have a MAC address."""
-    for link in netlink.get_links():
-        mac = _mac(link.get_attr("IFLA_ADDRESS"))
-        if link["flags"] & LINK_UP and mac is not None and any(mac):
-            yield link["index"], _Link(mac=mac, mtu=link.get_attr("IFLA_MTU"))
-
-
 def _neighbours(netlink: IPRoute) -> tuple[dict[_Neighbour, bytes], set[_Neighbour]]:
     """The MAC addresses that are known, and the neighbours that need not be asked now."""
     known: dict[_Neighbour, bytes] = {}
     settled: set[_Neighbour] = set()
     for family in (socket.AF_INET, socket.AF_INET6):
         for found in netlink.get_neighbours(family=family):
-            mac = _mac(found.get_attr("NDA_LLADDR"))
+            mac = mac_of(found.get_attr("NDA_LLADDR"))
             key = found["ifindex"], ip_address(found.get_attr("NDA_DST"))
             if found["state"] & USABLE and mac is not None:
                 known[key] = mac
@@ -176,12 +170,6 @@ def _route(netlink: IPRoute, address: Address) -> _Route | None:
         neighbour=ip_address(gateway) if gateway else address,
         mtu=mtu or 0,
     )
-
-
-def _mac(text: str | None) -> bytes | None:
-    """Six bytes, or None for what is not Ethernet."""
-    octets = bytes.fromhex(text.replace(":", "")) if text else b""
-    return octets if len(octets) == 6 else None
 
 
 def _routes_changed(events: socket.socket) -> bool:

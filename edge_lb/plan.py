@@ -39,10 +39,19 @@ class RealForwarding(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NextHop:
-    """The way to a real: interface, MAC addresses, and the bytes of IP packet that fit.
+class VlanTag:
+    """One tag of a frame: the EtherType that announces it, and its 16 bits."""
 
-    `is_direct` if no router is between.
+    protocol: int
+    tci: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextHop:
+    """The way to a real: interface, MAC addresses, tags, and the bytes of IP packet that fit.
+
+    `is_direct` if no router is between. `ifindex` is never a VLAN device, but what carries it;
+    `tags` are outer first.
     """
 
     ifindex: int
@@ -50,6 +59,16 @@ class NextHop:
     destination: bytes
     source: bytes
     is_direct: bool
+    tags: tuple[VlanTag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VlanDevice:
+    """A VLAN device of the edge: the interface that carries it, and its tags, outer first."""
+
+    ifindex: int
+    carrier: int
+    tags: tuple[VlanTag, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +113,7 @@ class Plan:
     tunnel_source: IPv4Address
     mtu: int
     tunnel_source_v6: IPv6Address | None = None
+    vlans: tuple[VlanDevice, ...] = ()
 
     def same_content(self, other: Plan) -> bool:
         """Whether both leave the same maps; the generation does not matter."""
@@ -103,6 +123,7 @@ class Plan:
             and self.tunnel_source == other.tunnel_source
             and self.tunnel_source_v6 == other.tunnel_source_v6
             and self.mtu == other.mtu
+            and self.vlans == other.vlans
         )
 
 
@@ -178,6 +199,7 @@ def build_plan(
     rings: Rings,
     tunnel_source_v6: IPv6Address | None = None,
     next_hops: Mapping[Address, NextHop] = MappingProxyType({}),
+    vlans: tuple[VlanDevice, ...] = (),
 ) -> Plan:
     """The plan of one site. `seats` must hold every pair; a pair without a standing is UNKNOWN."""
     vips: list[PlannedVip] = []
@@ -224,6 +246,7 @@ def build_plan(
         tunnel_source=tunnel_source,
         mtu=mtu,
         tunnel_source_v6=tunnel_source_v6,
+        vlans=vlans,
     )
 
 

@@ -1,9 +1,10 @@
 """The way to each real: asked of the kernel, followed when it changes, used in place of the FIB."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datapath_plans import VIP, plan, real, ring_to, vip
@@ -23,7 +24,9 @@ from bpf.workbench import (
     Workbench,
 )
 from edge_lb.datapath import Datapath
+from edge_lb.links import Link, links_of
 from edge_lb.nexthop import NextHops
+from edge_lb.plan import VlanDevice, VlanTag
 from gslb.fleet.model import Encap
 
 pytestmark = pytest.mark.bpf
@@ -113,6 +116,32 @@ def test_an_interface_that_goes_down_takes_its_ways_along(ways: NextHops, bench:
             assert ways.hops[there].ifindex == index
         finally:
             netlink.link("del", index=index)
+
+
+def test_a_way_by_a_vlan_device_is_one_by_its_carrier_with_tags(
+    ways: NextHops, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+):
+    """out0 is said to be a VLAN device on in0: its route, neighbour, MAC and MTU stay its own."""
+    plain = ways.hops[NEAR]
+    tag = VlanTag(protocol=0x88A8, tci=7)
+
+    def with_vlan(messages: Iterable[Any]) -> dict[int, Link]:
+        links = links_of(messages)
+        device = replace(links[bench.out_ifindex], carrier=bench.in_ifindex, tags=(tag,))
+        return links | {bench.out_ifindex: device}
+
+    monkeypatch.setattr("edge_lb.nexthop.links_of", with_vlan)
+
+    assert ways.refresh()
+    assert ways.hops[NEAR] == replace(plain, ifindex=bench.in_ifindex, tags=(tag,))
+    assert ways.hops[FAR].tags == ()
+    assert ways.vlans == (
+        VlanDevice(ifindex=bench.out_ifindex, carrier=bench.in_ifindex, tags=(tag,)),
+    )
+    assert not ways.refresh()
+    monkeypatch.setattr("edge_lb.nexthop.links_of", links_of)
+    assert ways.refresh()
+    assert (ways.hops[NEAR], ways.vlans) == (plain, ())
 
 
 def test_the_kernel_is_had_to_resolve_an_unknown_neighbour(ways: NextHops, bench: Workbench):
