@@ -292,6 +292,9 @@ class EdgeAgent:
         )
         if transition is None:
             return
+        real = self.fleet.reals.get(target.real)
+        if real is not None and not result.ok:
+            self.next_hops.doubt(real.address)
         self._events.add(
             "health.changed",
             real=target.real,

@@ -1,8 +1,8 @@
-"""The VIPs of a real as addresses of its own, and its silence about them.
+"""The VIPs of a real as addresses of its own.
 
-Owns adding and removing /32 and /128 addresses by netlink, and the ARP settings without which a
-real on the edges' subnet would draw the clients' packets to itself. It removes only what it added:
-the list is a file in the state directory. Called by `edge_lb.real_agent`.
+Owns adding and removing /32 and /128 addresses by netlink. It removes only what it added: the list
+is a file in the state directory. Called by `edge_lb.real_agent`, after the kernel settings that
+keep a real silent about them.
 """
 
 from __future__ import annotations
@@ -49,18 +49,6 @@ def vips_of_real(fleet: Fleet, name: RealName) -> tuple[Address, ...]:
             key=lambda address: (address.version, address),
         )
     )
-
-
-def silence(interface: str) -> dict[str, str]:
-    """The kernel settings of a real, for `edge_lb.sysctls`.
-
-    arp_ignore 1 answers only for addresses of the interface asked on, arp_announce 2 never tells a
-    VIP as the sender; loose rp_filter lets in what was unwrapped, wherever its client lives.
-    """
-    conf = "ipv4/conf"
-    wanted = {f"{conf}/{name}/arp_ignore": "1" for name in ("all", interface)}
-    wanted |= {f"{conf}/{name}/arp_announce": "2" for name in ("all", interface)}
-    return wanted | {f"{conf}/{interface}/rp_filter": "2"}
 
 
 class Binding:

@@ -29,11 +29,21 @@ NEIGHBOUR_MESSAGES = (28, 29)  # RTM_NEWNEIGH, RTM_DELNEIGH
 ROUTE_UNICAST = 1
 SETTLED = 0x02 | 0x40 | 0x80  # reachable, or so by an operator's word (NUD_CONNECTED)
 USABLE = SETTLED | 0x04 | 0x08 | 0x10  # stale, or being asked again (NUD_VALID)
+CONFIRMABLE = 0x02 | 0x04 | 0x08  # learned, so that it may be asked whether it is still so
+ASK = 0x10  # NUD_PROBE: three questions to the known MAC address, a second apart, then forget it
 IN_USE = 0x1  # NTF_USE: resolve it, as a packet would
 READ_BYTES = 1 << 16
 
 
 _Neighbour = tuple[int, Address]  # the interface, and who is asked for on it
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the kernel knows of a neighbour; without a MAC address it is being asked for."""
+
+    mac: bytes | None
+    state: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,7 @@ class NextHops:
         self.vlans: tuple[VlanDevice, ...] = ()
         self._changed = changed
         self._wanted: frozenset[Address] = frozenset()
+        self._doubted: set[Address] = set()
         self._routes: dict[Address, _Route | None] = {}
         self._woken = asyncio.Event()
 
@@ -61,21 +72,34 @@ class NextHops:
         self._wanted = frozenset(addresses)
         self._woken.set()
 
-    def refresh(self, *, routes_changed: bool = True) -> bool:
+    def doubt(self, address: Address) -> None:
+        """A check of this real failed: the MAC address that leads there may be another by now.
+
+        The kernel believes a neighbour for half a minute, and is told sooner only by one that
+        announces itself. Asked now, it knows within three seconds.
+        """
+        self._doubted.add(address)
+        self._woken.set()
+
+    def refresh(
+        self, *, routes_changed: bool = True, doubted: Iterable[Address] = frozenset()
+    ) -> bool:
         """Ask the kernel; tells whether anything is different. Blocks; not in an event loop."""
         with IPRoute() as netlink:
             links = links_of(netlink.get_links())
-            neighbours, settled = _neighbours(netlink)
+            neighbours = _neighbours(netlink)
             if routes_changed:
                 self._routes.clear()
             for address in self._wanted - self._routes.keys():
                 self._routes[address] = _route(netlink, address)
             ways = {address: self._routes[address] for address in self._wanted}
-            _look_after(netlink, (way for way in ways.values() if way), links, settled)
+            _look_after(netlink, (way for way in ways.values() if way), links, neighbours)
+            _confirm(netlink, (way for one in doubted if (way := ways.get(one))), neighbours)
         hops: dict[Address, NextHop] = {}
         for address, way in ways.items():
             link = links.get(way.ifindex) if way else None
-            mac = neighbours.get((way.ifindex, way.neighbour)) if way else None
+            known = neighbours.get((way.ifindex, way.neighbour)) if way else None
+            mac = known.mac if known and known.state & USABLE else None
             if way is not None and link is not None and mac is not None:
                 hops[address] = NextHop(
                     ifindex=link.carrier,
@@ -116,9 +140,12 @@ class NextHops:
                     await asyncio.sleep(BURST_S)
                     self._woken.clear()
                     again, routes_changed = routes_changed, False
+                    doubted, self._doubted = self._doubted, set()
                     try:
                         # In a thread: netlink's library runs an event loop of its own.
-                        different = await asyncio.to_thread(self.refresh, routes_changed=again)
+                        different = await asyncio.to_thread(
+                            self.refresh, routes_changed=again, doubted=doubted
+                        )
                     except (NetlinkError, OSError):
                         routes_changed = True  # the kernel changed under the questions
                         continue
@@ -129,28 +156,38 @@ class NextHops:
 
 
 def _look_after(
-    netlink: IPRoute, ways: Iterable[_Route], links: Mapping[int, Link], settled: set[_Neighbour]
+    netlink: IPRoute,
+    ways: Iterable[_Route],
+    links: Mapping[int, Link],
+    neighbours: Mapping[_Neighbour, _Known],
 ) -> None:
     """Have the kernel resolve every neighbour, or ask again whether it is still there."""
+    settled = {key for key, known in neighbours.items() if known.state & SETTLED}
     for ifindex, neighbour in {(way.ifindex, way.neighbour) for way in ways} - settled:
         if ifindex in links:
             with suppress(NetlinkError):
                 netlink.neigh("replace", dst=str(neighbour), ifindex=ifindex, flags=IN_USE, state=0)
 
 
-def _neighbours(netlink: IPRoute) -> tuple[dict[_Neighbour, bytes], set[_Neighbour]]:
-    """The MAC addresses that are known, and the neighbours that need not be asked now."""
-    known: dict[_Neighbour, bytes] = {}
-    settled: set[_Neighbour] = set()
+def _confirm(
+    netlink: IPRoute, ways: Iterable[_Route], neighbours: Mapping[_Neighbour, _Known]
+) -> None:
+    """Have the kernel ask now whether these neighbours are still where it believes them."""
+    for key in {(way.ifindex, way.neighbour) for way in ways}:
+        known = neighbours.get(key)
+        if known is not None and known.state & CONFIRMABLE:
+            with suppress(NetlinkError):
+                netlink.neigh("change", dst=str(key[1]), ifindex=key[0], state=ASK)
+
+
+def _neighbours(netlink: IPRoute) -> dict[_Neighbour, _Known]:
+    known: dict[_Neighbour, _Known] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         for found in netlink.get_neighbours(family=family):
-            mac = mac_of(found.get_attr("NDA_LLADDR"))
             key = found["ifindex"], ip_address(found.get_attr("NDA_DST"))
-            if found["state"] & USABLE and mac is not None:
-                known[key] = mac
-            if found["state"] & SETTLED:
-                settled.add(key)
-    return known, settled
+            mac = mac_of(found.get_attr("NDA_LLADDR"))
+            known[key] = _Known(mac=mac, state=found["state"])
+    return known
 
 
 def _route(netlink: IPRoute, address: Address) -> _Route | None:

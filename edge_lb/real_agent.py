@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from edge_lb.binding import Binding, silence, vips_of_real
+from edge_lb.binding import Binding, vips_of_real
 from edge_lb.edge_views import distribution_version
 from edge_lb.refusals import need_interface, need_root, translated
-from edge_lb.sysctls import Sysctls
+from edge_lb.sysctls import Sysctls, real_wanted
 from edge_lb.unwrap import Unwrapper
 from gslb.fleet import views
 from gslb.fleet.config import ConfigError, Fault, load_fleet, nearest
@@ -110,7 +110,7 @@ class RealAgent:
 
     def start(self) -> None:
         """Silence first: an address that is bound before would be told by ARP. Raises Refused."""
-        for setting, how in self._sysctls.set(silence(self.host.real.interface)).items():
+        for setting, how in self._sysctls.set(real_wanted(self.host.real.interface)).items():
             log.get().info("sysctl.changed", setting=f"net/{setting}", value=how)
         vips = vips_of_real(self.fleet, self.real.name)
         self._binding.bind(vips)

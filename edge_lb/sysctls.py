@@ -34,6 +34,23 @@ def edge_wanted(interface: str, *, ipv6: bool) -> dict[str, str]:
     return wanted | {f"ipv6/{conf}/forwarding": "1"}
 
 
+def real_wanted(interface: str) -> dict[str, str]:
+    """What a real needs, lest on the edges' subnet it draws the clients' packets to itself.
+
+    arp_ignore 1 answers only for addresses of the interface asked on, arp_announce 2 never tells a
+    VIP as the sender; loose rp_filter lets in what was unwrapped, wherever its client lives.
+    arp_notify and ndisc_notify tell of the interface's own addresses when its MAC address changes
+    or it comes up, so that edges follow at once.
+    """
+    conf = "ipv4/conf"
+    wanted = {f"{conf}/{name}/arp_ignore": "1" for name in ("all", interface)}
+    wanted |= {f"{conf}/{name}/arp_announce": "2" for name in ("all", interface)}
+    wanted |= {f"{conf}/{interface}/rp_filter": "2", f"{conf}/{interface}/arp_notify": "1"}
+    if (NET / f"ipv6/conf/{interface}").is_dir():
+        wanted[f"ipv6/conf/{interface}/ndisc_notify"] = "1"
+    return wanted
+
+
 class Sysctls:
     """Settings of the network, keyed by their path below /proc/sys/net."""
 

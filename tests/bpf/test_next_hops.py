@@ -25,7 +25,7 @@ from bpf.workbench import (
 )
 from edge_lb.datapath import Datapath
 from edge_lb.links import Link, links_of
-from edge_lb.nexthop import NextHops
+from edge_lb.nexthop import ASK, NextHops
 from edge_lb.plan import VlanDevice, VlanTag
 from gslb.fleet.model import Encap
 
@@ -35,6 +35,7 @@ FAR, FAR_V6 = ip_address("10.60.0.1"), ip_address("fd60::1")
 NEAR, NEAR_V6 = ip_address(NEAR_REAL), ip_address(NEAR_REAL_V6)
 UNKNOWN = ip_address("203.0.113.9")
 OTHER_MAC = "02:00:00:00:09:09"
+PERMANENT = 0x80  # NUD_PERMANENT
 
 
 def mac(text: str) -> bytes:
@@ -191,3 +192,21 @@ def test_a_way_that_is_narrower_than_the_packet_drops_it(
     datapath.program.test_run(ethernet(packet), ifindex=bench.in_ifindex)
 
     assert datapath.verdicts()["DROPPED_TOO_BIG"].packets == 1
+
+
+def test_a_doubted_neighbour_is_asked_unless_an_operator_named_it(ways: NextHops, bench: Workbench):
+    learned = ip_address("10.51.0.77")
+    ways.want([NEAR, learned])
+    with IPRoute() as netlink:
+        index = bench.out_ifindex
+        netlink.neigh("add", dst=str(learned), lladdr=OTHER_MAC, ifindex=index, state="reachable")
+        ways.refresh()
+
+        ways.refresh(doubted=[NEAR, learned])
+        states = {
+            found.get_attr("NDA_DST"): found["state"] for found in netlink.get_neighbours(family=2)
+        }
+        netlink.neigh("delete", dst=str(learned), ifindex=index)
+
+    assert (states[str(learned)], states[str(NEAR)]) == (ASK, PERMANENT)
+    assert ways.hops[learned].destination == mac(OTHER_MAC)  # used until it is known to be wrong

@@ -24,7 +24,7 @@ from pyroute2 import NetNS, netns
 from bpf.program import BPFFS
 
 V = TypeVar("V", bound=msgspec.Struct)
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 """A bound on every wait, so that a fault ends a test; no test waits for it to pass."""
 
 _SERVER = """

@@ -1,5 +1,5 @@
-"""Every way of forwarding from end to end: a client, a router, an edge and reals with true daemons.
+"""Every way of forwarding from end to end: a client, a router, an edge and reals with true agents.
 
-One site for all tests of this folder, because its daemons take seconds to start: a test puts back
+One site for all tests of this folder, because its making takes seconds: a test puts back
 what it changes.
 """

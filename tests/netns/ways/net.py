@@ -24,7 +24,7 @@ CLIENT_MTU = 1500
 SITE_MTU = 1600  # room for the widest wrapping around a client's packet
 NODAD = 0x02  # an address is usable at once
 VIP_NETWORKS = ("198.51.100.0/24", "2001:db8:1::/64")
-CLIENT_SOURCES = tuple(range(2, 18))  # last octets of the client's addresses
+CLIENT_SOURCES = tuple(range(2, 26))  # last octets of the client's addresses
 SYSCTLS = {
     "ipv4/ip_forward": "1",
     "ipv6/conf/all/forwarding": "1",

@@ -1,4 +1,4 @@
-"""The site of the forwarding tests: a VIP for every way, the true daemons, and a client's sockets.
+"""The site of the forwarding tests: a VIP for every way, the true agents, and a client's sockets.
 
 Made once for a module on a `WayNet`. A VIP's name tells its way: `gue4-far6` is an IPv4 VIP whose
 packets go in GUE to the IPv6 address of far6. What a test changes, it puts back.
@@ -6,20 +6,27 @@ packets go in GUE to the IPv6 address of far6. What a test changes, it puts back
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from pyroute2 import NetNS
 from site_world import SiteWorld
 
+from bpf import libbpf
+from bpf.btf import Btf
 from bpf.program import BPFFS, unload
+from edge_lb.flow import address_octets
+from edge_lb.real_agent import RealAgent, load_real
 from gslb.fleet.views import Drops, RealList, RealRow, VipList, VipRow
 from ops.lab.world import inside
-from ways.net import CLIENT, EDGE, REALS, SITE_MTU, WayNet, family_of
+from ways.net import CLIENT, EDGE, REALS, SITE_MTU, Spot, WayNet, family_of
 from ways.server import PORT
 
 DEAD_PORT = 9  # nobody listens there
@@ -74,10 +81,21 @@ WAYS = {
 }
 
 
-def _special(first: int, **kinds: str) -> Iterator[WayVip]:
-    for number, (name, options) in enumerate(kinds.items(), first):
+SPECIAL = {
+    "udp": 'protocol = "udp"',
+    "pair": 'protocol = "udp"\nfragments = "two_tuple"',
+    "affine": 'affinity = "source"',
+    "free": "flow_memory = false",
+}
+
+
+def _special(first: int) -> Iterator[WayVip]:
+    """VIPs of all four reals, in GUE."""
+    for number, (name, options) in enumerate(SPECIAL.items(), first):
         for family in (4, 6):
-            yield WayVip(f"{name}{family}", address_of(family, number), tuple(REALS), options)
+            port = 0 if "two_tuple" in options else PORT
+            address = address_of(family, number)
+            yield WayVip(f"{name}{family}", address, tuple(REALS), options, port)
 
 
 def _without_reals(first: int, *fallbacks: str) -> Iterator[WayVip]:
@@ -91,9 +109,7 @@ def _without_reals(first: int, *fallbacks: str) -> Iterator[WayVip]:
 SHARED = {
     vip.name: vip
     for vip in (
-        *_special(
-            60, udp='protocol = "udp"', affine='affinity = "source"', free="flow_memory = false"
-        ),
+        *_special(60),
         *_without_reals(70, "reset", "pass"),
     )
 }
@@ -112,6 +128,14 @@ def fleet_text(vips: Iterable[WayVip]) -> str:
     )
 
 
+class NextHopKept(NamedTuple):
+    """The way to a real."""
+
+    ifindex: int
+    mtu: int
+    mac: bytes
+
+
 class WaySite:
     """The daemons of an edge and four reals, their servers, and what a client does."""
 
@@ -121,7 +145,7 @@ class WaySite:
         self.net = WayNet(world)
         self.admin = world.folder / "edge.sock"
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
-        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.agents: dict[str, RealAgent] = {}
         try:
             self._start()
         except BaseException:
@@ -130,6 +154,8 @@ class WaySite:
 
     def close(self) -> None:
         self.world.end_all()
+        for agent in self.agents.values():
+            agent.close()
         for name in REALS:
             unload(self.pins(name))
         self.net.close()
@@ -145,6 +171,7 @@ class WaySite:
         self.servers[real] = self.world.start(SERVER, real, *addresses, namespace=where)
 
     def start_real(self, real: str) -> None:
+        """The real's agent, in this process: a fifth of the time that a daemon takes to start."""
         config = self.world.write(
             f"{real}.toml",
             f'[host]\nname = "{real}"\nfleet = "fleet.toml"\n'
@@ -152,8 +179,12 @@ class WaySite:
             f'state_dir = "{self.world.folder / real}"\n'
             f'[real]\nname = "{real}"\ninterface = "eth0"\npin_dir = "{self.pins(real)}"\n',
         )
-        command = ("-m", "edge_lb", "real", "--config", str(config))
-        self.daemons[real] = self.world.start(*command, namespace=self.net.reals[real])
+        (self.world.folder / real).mkdir(exist_ok=True)
+        if real in self.agents:
+            self.agents[real].close()
+        with inside(self.net.reals[real]):
+            self.agents[real] = RealAgent(config, *load_real(config))
+            self.agents[real].start()
 
     def _start(self) -> None:
         self.world.write("fleet.toml", fleet_text(self.vips.values()))
@@ -166,11 +197,11 @@ class WaySite:
             f'tunnel_source = "{EDGE.ipv4}"\ntunnel_source_v6 = "{EDGE.ipv6}"\n'
             f"mtu = {SITE_MTU}\n",
         )
+        self._bind_own_vips()
+        self.world.start("-m", "edge_lb", "agent", "--config", str(config))
         for real in REALS:
             self.serve(real)
             self.start_real(real)
-        self._bind_own_vips()
-        self.daemons["edge"] = self.world.start("-m", "edge_lb", "agent", "--config", str(config))
         self.world.wait(self.settled)
 
     def _bind_own_vips(self) -> None:
@@ -202,11 +233,39 @@ class WaySite:
         rows = self.world.ask(self.admin, "/vips", VipList).vips
         return next(row for row in rows if row.name == name)
 
-    def verdicts(self, host: str = "edge") -> Counter[str]:
-        """Packets by verdict, of the edge's program or of a real's."""
-        admin = self.world.folder / f"{host}.sock"
-        drops = self.world.ask(admin, "/drops", Drops)
+    def verdicts(self) -> Counter[str]:
+        """Packets of the edge's program by verdict."""
+        drops = self.world.ask(self.admin, "/drops", Drops)
         return Counter({row.name: row.packets for row in drops.counters})
+
+    def real_verdicts(self, real: str) -> Counter[str]:
+        """Packets of a real's program by verdict."""
+        found = self.agents[real].unwrapper.verdicts()
+        return Counter({name: counter.packets for name, counter in found.items()})
+
+    def ways_to(self, real: str) -> set[NextHopKept]:
+        """How packets leave for a real, as the maps have it for each of its VIPs."""
+        address = address_octets(ip_address(REALS[real].of(family_of(real))))
+        fd = libbpf.pinned_fd(str(self.world.pin_dir / "reals"))
+        assert fd is not None
+        try:
+            layout = Btf(libbpf.btf_by_id(libbpf.map_info(fd).btf_id))
+            value = layout.layout(libbpf.map_info(fd).value_type_id)
+            rows = (
+                value.unpack(libbpf.map_lookup(fd, seat.to_bytes(4, "little"), value.size) or b"")
+                for seat in range(1, len(self.rows()) + 1)
+            )
+            return {
+                NextHopKept(
+                    row.integer("hop.ifindex"),
+                    row.integer("hop.mtu"),
+                    row.octets("hop.destination"),
+                )
+                for row in rows
+                if row.octets("address") == address
+            }
+        finally:
+            os.close(fd)
 
     # --- what a client does ---
 
@@ -214,7 +273,7 @@ class WaySite:
         self, vip: WayVip, source: int = CLIENT.number, wait_s: float = 5.0
     ) -> socket.socket:
         """A TCP connection of the client; `source` is the last octet of its own address."""
-        own = type(CLIENT)(CLIENT.segment, source).of(vip.family)
+        own = Spot(CLIENT.segment, source).of(vip.family)
         with inside(self.net.client):
             return socket.create_connection((vip.address, PORT), wait_s, (own, 0))
 
@@ -231,6 +290,16 @@ class WaySite:
             connection.shutdown(socket.SHUT_WR)
             with connection.makefile("rb") as answer:
                 return answer.readline().decode().strip(), answer.read()
+
+    def datagrams(self, vip: WayVip, source: int = CLIENT.number) -> socket.socket:
+        """A UDP socket of the client, connected to the VIP."""
+        family = socket.AF_INET6 if vip.family == 6 else socket.AF_INET
+        with inside(self.net.client):
+            made = socket.socket(family, socket.SOCK_DGRAM)
+        made.settimeout(5)
+        made.bind((Spot(CLIENT.segment, source).of(vip.family), 0))
+        made.connect((vip.address, PORT))
+        return made
 
     def ping(self, address: str) -> subprocess.CompletedProcess[str]:
         inside_client = ["nsenter", f"--net=/run/netns/{self.net.client}", "--"]

@@ -29,7 +29,7 @@ def moved(before: Counter[str], after: Counter[str]) -> Counter[str]:
 def test_a_megabyte_goes_up_and_down(site: WaySite, name: str):
     vip = WAYS[name]
     (real,) = vip.reals
-    edge, unwrapped = site.verdicts(), site.verdicts(real)["PASSED_UNWRAPPED"]
+    edge, unwrapped = site.verdicts(), site.real_verdicts(real)["PASSED_UNWRAPPED"]
 
     server, answer = site.up_and_down(vip, DATA)
 
@@ -38,7 +38,7 @@ def test_a_megabyte_goes_up_and_down(site: WaySite, name: str):
     assert (found.pop("FORWARDED_SYN"), found.pop("FORWARDED_NEW")) == (1, 1)
     assert found.pop("FORWARDED_REMEMBERED") >= SEGMENTS_MIN
     assert not found
-    taken_out = site.verdicts(real)["PASSED_UNWRAPPED"] - unwrapped
+    taken_out = site.real_verdicts(real)["PASSED_UNWRAPPED"] - unwrapped
     assert (taken_out < SEGMENTS_MIN) == name.startswith("l2")  # health checks are few
 
 
@@ -46,7 +46,7 @@ def test_reals_drop_nothing_of_all_that(site: WaySite):
     for name in site.net.reals:
         dropped = {
             verdict: count
-            for verdict, count in site.verdicts(name).items()
+            for verdict, count in site.real_verdicts(name).items()
             if verdict.startswith("DROPPED") and count
         }
         assert dropped == {}
