@@ -14,7 +14,7 @@ from pathlib import Path
 SOURCES = Path(__file__).parent
 OBJECTS = SOURCES / "obj"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
-FLAGS = ("-O2", "-g", "-target", "bpf", "-mcpu=v3", *WARNINGS, "-c")
+FLAGS = ("-O2", "-g", "-target", "bpf", "-mcpu=v3", "-fno-strict-aliasing", *WARNINGS, "-c")
 LIBRARY_FLAGS = ("-O2", "-g", "-shared", "-fPIC", "-nostdlib", *WARNINGS)
 
 

@@ -28,28 +28,24 @@
 /* Keeps the names of the verdicts in BTF. */
 const volatile enum verdict verdict_names = VERDICT_COUNT;
 
-static __always_inline enum verdict find_vip(struct packet *packet, struct vip_value *found)
+static __always_inline enum verdict find_vip(struct packet *packet, struct vip *found)
 {
-	struct vip_key key = {
-		.address = packet->flow.vip,
-		.port = packet->flow.vip_port,
-		.protocol = packet->flow.protocol,
-	};
-	const struct vip_value *vip = bpf_map_lookup_elem(&vips, &key);
+	__u8 protocol = packet->flow.protocol;
+	const struct service *service = find_service(
+		&packet->flow.vip, service_word(packet->flow.vip_port, protocol, SERVICE_VIP));
 
-	if (!vip) {
+	if (!service) {
 		if (!is_vip_address(&packet->flow.vip))
 			return VERDICT_PASSED_NOT_VIP;
-		key.port = 0;
-		vip = bpf_map_lookup_elem(&vips, &key);
-		if (!vip)
+		service = find_service(&packet->flow.vip, service_word(0, protocol, SERVICE_VIP));
+		if (!service)
 			return packet->fragment == FRAGMENT_ORPHAN ? VERDICT_DROPPED_FRAGMENT
 								   : VERDICT_DROPPED_NO_SERVICE;
 	}
-	*found = *vip;
-	if (packet->fragment == FRAGMENT_ORPHAN && !vip->two_tuple)
+	*found = service->vip;
+	if (packet->fragment == FRAGMENT_ORPHAN && !found->two_tuple)
 		return VERDICT_DROPPED_FRAGMENT;
-	if (vip->two_tuple)
+	if (found->two_tuple)
 		packet->flow.client_port = packet->flow.vip_port = 0;
 	packet->vip_index = found->index;
 	return packet->ttl <= 1 ? VERDICT_DROPPED_TTL : VERDICT_UNDECIDED;
@@ -63,16 +59,33 @@ static __always_inline const struct real_value *find_named_real(const struct pac
 	return real && real->epoch == packet->real_epoch ? real : NULL;
 }
 
+/* The real that flow memory holds, if it is up and the same. A UDP flow may be too long idle. */
+static __always_inline enum verdict recall_real(struct packet *packet, struct flow_entry *entry,
+						__u64 flow, const struct real_value **real)
+{
+	__u64 value = entry->value;
+	__u32 now = ticks_of(&packet->flow);
+	const struct real_value *held;
+
+	if (packet->flow.protocol == IPPROTO_UDP && idle_ticks(value, now) > udp_flow_age_ticks)
+		return VERDICT_FORWARDED_NEW;
+	packet->real_index = real_of(value);
+	held = find_live_real(packet->real_index);
+	if (!held || !is_owner(value, held))
+		return VERDICT_FORWARDED_REASSIGNED;
+	touch_flow(entry, flow, value, now);
+	*real = held;
+	return VERDICT_FORWARDED_REMEMBERED;
+}
+
 /* Memory first, then the ring. Ends in the FORWARDED verdict that tells which of them decided. */
 static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet *packet,
-					      const struct vip_value *vip,
+					      const struct vip *vip, __u64 flow,
 					      const struct real_value **real)
 {
-	struct flow_key key = key_of_flow(&packet->flow, packet->vip_index);
-	__u8 protocol = packet->flow.protocol;
-	void *table = vip->flow_memory ? own_flow_table(ctx) : NULL;
+	struct flow_bucket *bucket = vip->flow_buckets ? find_bucket(ctx, vip, flow) : NULL;
 	enum verdict chosen_by = VERDICT_FORWARDED_NEW;
-	const struct flow_value *remembered;
+	struct flow_entry *entry = NULL;
 	enum verdict verdict;
 
 	if (packet->fragment == FRAGMENT_LATER) {
@@ -85,26 +98,31 @@ static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet 
 		if (*real)
 			return VERDICT_FORWARDED_QUIC;
 	}
-	if (!table) {
-		chosen_by =
-			vip->flow_memory ? VERDICT_FORWARDED_NO_TABLE : VERDICT_FORWARDED_NO_MEMORY;
-	} else if (packet->starts_connection) {
-		forget_flow(table, &key);
+	if (!bucket)
+		chosen_by = vip->flow_buckets ? VERDICT_FORWARDED_NO_TABLE
+					      : VERDICT_FORWARDED_NO_MEMORY;
+	else
+		entry = recall_flow(bucket, flow);
+	if (packet->starts_connection && bucket) {
+		if (entry)
+			forget_flow(entry);
 		chosen_by = VERDICT_FORWARDED_SYN;
-	} else if ((remembered = recall_flow(table, &key, protocol))) {
-		packet->real_index = remembered->real;
-		*real = find_live_real(packet->real_index);
-		if (*real && (*real)->epoch == remembered->epoch)
-			return VERDICT_FORWARDED_REMEMBERED;
-		chosen_by = VERDICT_FORWARDED_REASSIGNED;
+	} else if (entry) {
+		chosen_by = recall_real(packet, entry, flow, real);
+		if (chosen_by == VERDICT_FORWARDED_REMEMBERED)
+			return chosen_by;
 	}
 	verdict = pick_by_ring(packet->vip_index, packet->hash, &packet->real_index, real);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
 	if (packet->is_quoted || packet->fragment == FRAGMENT_LATER)
 		return chosen_by; /* it follows a flow, and begins none */
-	if (table && !packet->starts_connection)
-		remember_flow(table, &key, protocol, packet->real_index, (*real)->epoch);
+	if (bucket && !packet->starts_connection) {
+		if (entry)
+			write_flow(entry, flow, flow_value(packet, *real));
+		else
+			remember_flow(bucket, flow, flow_value(packet, *real));
+	}
 	return chosen_by;
 }
 
@@ -126,7 +144,8 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	const struct real_value *real = NULL;
 	enum verdict verdict = parse(ctx, packet);
 	enum verdict filtered, sent;
-	struct vip_value vip;
+	struct vip vip;
+	__u64 flow;
 
 	if (verdict >= VERDICT_UNDECIDED && (filtered = filter_source(packet)) != VERDICT_UNDECIDED)
 		return filtered;
@@ -140,8 +159,9 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 		verdict = filter_vip(packet);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
-	packet->hash = flow_hash(&packet->flow, vip.by_source);
-	verdict = pick_real(ctx, packet, &vip, &real);
+	flow = flow_hash(&packet->flow, 0);
+	packet->hash = vip.by_source ? flow_hash(&packet->flow, 1) : flow;
+	verdict = pick_real(ctx, packet, &vip, flow, &real);
 	if (!real || verdict < VERDICT_FIRST_FORWARDED)
 		return verdict == VERDICT_DROPPED_NO_REAL ? fall_back(ctx, packet, vip.fallback)
 							  : verdict;

@@ -11,19 +11,11 @@
 #include "reals.h"
 #include "verdict.h"
 
-#define MAX_VIPS        16384
-#define MAX_QUEUES      1024
-#define MAX_DEVICES     256
-#define MAX_VLANS       65536
-#define RING_SLOTS      65537 /* prime, about 100 slots for each of 650 reals (Maglev, 5.3) */
-#define FLOWS_PER_QUEUE 65536 /* a default: the agent makes each table in its own size */
-
-struct vip_key {
-	struct address address;
-	__be16 port; /* 0: any port */
-	__u8 protocol;
-	__u8 pad; /* always zero */
-};
+#define MAX_VIPS       16384
+#define MAX_DEVICES    256
+#define MAX_VLANS      65536
+#define RING_SLOTS     65537 /* prime, about 100 slots for each of 650 reals (Maglev, 5.3) */
+#define SLOTS_TOGETHER 4
 
 /* What becomes of a packet whose VIP has no real that is up. */
 enum __attribute__((packed)) fallback {
@@ -32,29 +24,17 @@ enum __attribute__((packed)) fallback {
 	FALLBACK_RESET = 2, /* TCP: the client is told at once */
 };
 
-struct vip_value {
-	__u32 index;      /* into rings and vip_counters */
-	__u8 flow_memory; /* 0: the ring decides about every packet */
-	__u8 by_source;   /* the ring is entered by the client's address, whatever the ports */
-	__u8 two_tuple;   /* a flow is all between two addresses, so later fragments belong too */
+/* What holds for all packets of a VIP. */
+struct vip {
+	__u32 flow_buckets; /* of its flow memory; 0: it has none, the ring decides about every
+			       packet */
+	__u16 index;        /* into rings and vip_counters */
+	__u8 flow_table;    /* whose flow memory: 0 is shared */
+	__u8 by_source;     /* the ring is entered by the client's address, whatever the ports */
+	__u8 two_tuple;     /* a flow is all between two addresses, so later fragments belong too */
 	enum fallback fallback;
 	__u8 quic_id_bytes; /* of the server's id in a QUIC connection id; 0: ids are not read */
 	__u8 quic_rotation; /* which connection ids hold one */
-	__u8 pad[2];        /* always zero */
-};
-
-/* A VIP's index stands for its address and protocol, which makes a key of six words. */
-struct flow_key {
-	struct address client;
-	__be16 client_port;
-	__be16 vip_port;
-	__u32 vip_index;
-};
-
-struct flow_value {
-	__u32 real;
-	__u32 epoch;
-	__u64 last_seen_ns; /* CLOCK_MONOTONIC; kept for UDP only */
 };
 
 struct vip_counter {
@@ -65,35 +45,24 @@ struct vip_counter {
 	__u64 flow_hits; /* packets whose real flow memory named */
 };
 
-_Static_assert(sizeof(struct vip_key) == 20, "vip key layout");
-_Static_assert(sizeof(struct vip_value) == 12, "vip value layout");
-_Static_assert(sizeof(struct flow_key) == 24, "flow key layout");
-_Static_assert(sizeof(struct flow_value) == 16, "flow value layout");
+_Static_assert(sizeof(struct vip) == 12, "VIP layout");
 _Static_assert(sizeof(struct vip_counter) == 40, "VIP counter layout");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_VIPS);
-	__type(key, struct vip_key);
-	__type(value, struct vip_value);
-} vips SEC(".maps");
+/* Slots of a ring side by side, so that a ring fills an eighth of a megabyte. */
+struct ring_slots {
+	__u16 reals[SLOTS_TOGETHER];
+};
 
-/* Addresses of all VIPs: tells a VIP's fragment, or its closed port, from the edge's own traffic.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_VIPS);
-	__type(key, struct address);
-	__type(value, __u32);
-} vip_addresses SEC(".maps");
+/* Inner maps name their types by pointer only; this keeps the layout in BTF. */
+const volatile struct ring_slots ring_slots_layout;
 
 /* Mapped into the agent's memory to be written: a system call for each slot would cost 40 ms. */
 struct ring {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, RING_SLOTS);
+	__uint(max_entries, RING_SLOTS / SLOTS_TOGETHER + 1);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct ring_slots);
 };
 
 struct {
@@ -102,24 +71,6 @@ struct {
 	__type(key, __u32);
 	__array(values, struct ring);
 } rings SEC(".maps");
-
-struct flow_table {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, FLOWS_PER_QUEUE);
-	__type(key, struct flow_key);
-	__type(value, struct flow_value);
-};
-
-/*
- * By receive queue: a flow's packets meet one queue (RSS), and a queue is served by one core at a
- * time, so tables share nothing. By CPU they would be lost when a queue's interrupt moves.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, MAX_QUEUES);
-	__type(key, __u32);
-	__array(values, struct flow_table);
-} flows SEC(".maps");
 
 /* The interfaces that next hops leave by: batches packets where bpf_redirect would send each. */
 struct {

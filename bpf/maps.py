@@ -8,7 +8,7 @@ import itertools
 import mmap
 import os
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
@@ -19,10 +19,9 @@ from bpf.errors import LayoutMismatchError
 from bpf.layout import Layout, MapShape, Record
 
 BPF_MAP_TYPE_PERCPU_ARRAY = 6
-BPF_MAP_TYPE_LRU_HASH = 9
 BPF_F_RDONLY_PROG = 1 << 7  # the kernel sets it on a map of devices, and lets nobody ask for it
 BPF_F_MMAPABLE = 1 << 10
-WORD_BYTES = 4  # the values of a map that is filled through memory
+BPF_F_INNER_MAP = 1 << 12  # of inner maps that differ in size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +98,8 @@ class Map:
     def fill(self, values: bytes) -> None:
         """Sets an array's values from index 0 on, at once; `values` are joined records."""
         if self.shape.flags & BPF_F_MMAPABLE:
-            with self._words() as words, memoryview(values).cast("I") as new:
-                words[: len(new)] = new
+            with self.memory() as memory:
+                memory[: len(values)] = values
             return
         count = len(values) // self.shape.value.size
         keys = array("I", range(count)).tobytes()
@@ -109,23 +108,22 @@ class Map:
     def dump(self) -> bytes:
         """All values of an array, joined."""
         if self.shape.flags & BPF_F_MMAPABLE:
-            with self._words() as words:
-                return words.tobytes()
+            with self.memory() as memory:
+                return memory.tobytes()
         info = libbpf.map_info(self.fd)
         return libbpf.map_lookup_batch(self.fd, info.key_size, info.value_size, info.max_entries)
 
     @contextmanager
-    def _words(self) -> Iterator[memoryview]:
-        """The values of an array of 32-bit words, in the kernel's own memory."""
-        if self.shape.value.size != WORD_BYTES:
-            raise TypeError(f"{self.shape.name} is not an array of 32-bit words")
-        stride = _stride(self.shape.value)
-        pages = -(-stride * self.shape.max_entries // mmap.PAGESIZE)
+    def memory(self) -> Iterator[memoryview]:
+        """The joined values of an array, in the kernel's own memory; for maps made to be mapped."""
+        size = self.shape.value.size * self.shape.max_entries
+        if _stride(self.shape.value) != self.shape.value.size:
+            raise TypeError(f"{self.shape.name} has gaps between its values")
+        pages = -(-size // mmap.PAGESIZE)
         with (
-            mmap.mmap(self.fd, pages * mmap.PAGESIZE) as memory,
-            memoryview(memory) as octets,
-            octets.cast("I") as words,
-            words[: self.shape.max_entries * stride // WORD_BYTES : stride // WORD_BYTES] as values,
+            mmap.mmap(self.fd, pages * mmap.PAGESIZE) as mapped,
+            memoryview(mapped) as octets,
+            octets[:size] as values,
         ):
             yield values
 
@@ -161,11 +159,13 @@ class Map:
         if raw is None:
             return None
         number = self.shape.key.unpack(raw).integer("")
-        return Map(libbpf.map_fd_by_id(number), self.shape.inner)
+        fd = libbpf.map_fd_by_id(number)
+        shape = replace(self.shape.inner, max_entries=libbpf.map_info(fd).max_entries)
+        return Map(fd, shape)
 
-    def filled(self) -> Iterator[int]:
-        """Indexes of an array of maps that hold a map."""
-        for index in range(self.shape.max_entries):
+    def filled(self, indexes: Iterable[int]) -> Iterator[int]:
+        """Those indexes of an array of maps that hold a map."""
+        for index in indexes:
             if libbpf.map_lookup(self.fd, self.shape.key.scalar(index), self.shape.key.size):
                 yield index
 
@@ -207,7 +207,7 @@ def check_layout(fd: int, shape: MapShape) -> None:
         "value_size": (info.value_size, shape.value.size),
         "map_flags": (info.flags & ~BPF_F_RDONLY_PROG, shape.flags),
     }
-    if shape.type != BPF_MAP_TYPE_LRU_HASH:  # a flow table is as large as its maker chose
+    if not shape.flags & BPF_F_INNER_MAP:  # else it is as large as its maker chose
         facts["max_entries"] = (info.max_entries, shape.max_entries)
     if info.btf_id:
         types = Btf(libbpf.btf_by_id(info.btf_id))
@@ -220,11 +220,11 @@ def check_layout(fd: int, shape: MapShape) -> None:
             raise LayoutMismatchError(shape.name, f"{name} is {found}, wanted {wanted}")
     if shape.inner is not None:
         outer = Map(fd, shape)
-        for index in itertools.islice(outer.filled(), 1):
+        for index in itertools.islice(outer.filled(range(shape.max_entries)), 1):
             inner = outer.inner(index)
             if inner is not None:
                 with inner:
-                    check_layout(inner.fd, inner.shape)
+                    check_layout(inner.fd, shape.inner)
 
 
 def _stride(value: Layout) -> int:

@@ -1,8 +1,8 @@
 /*
  * What a packet is made of: header sizes and flags, the tunnel header, and addresses. One address
  * is always 16 bytes; an IPv4 address is kept v4-mapped (::ffff:a.b.c.d, RFC 4291 section 2.5.5.2),
- * so that one key serves both families. Addresses are written and read in words of four bytes: the
- * CPU forwards such a store to the load that follows it.
+ * so that one key serves both families. Addresses are written by halves of eight bytes and read by
+ * halves or words: the CPU forwards such a store to the load that follows it.
  */
 #pragma once
 
@@ -45,7 +45,7 @@ enum fragment {
 
 struct address {
 	__be32 words[4];
-};
+} __attribute__((aligned(8)));
 
 /* IEEE 802.1Q, or 802.1ad around it, as a frame has it behind its MAC addresses. */
 struct vlan_tag {
@@ -78,12 +78,22 @@ struct gue_header {
 _Static_assert(sizeof(struct gue_header) == 4, "GUE's first word is four bytes");
 _Static_assert(GUE_BYTES == 12, "GUE costs twelve bytes and the outer IP header");
 
+static __always_inline __u64 half(const struct address *address, int number)
+{
+	return ((const __u64 *)address->words)[number];
+}
+
+static __always_inline void set_halves(struct address *address, __u64 first, __u64 second)
+{
+	__u64 *halves = (__u64 *)address->words;
+
+	halves[0] = first;
+	halves[1] = second;
+}
+
 static __always_inline void map_ipv4(struct address *address, __be32 ipv4)
 {
-	address->words[0] = 0;
-	address->words[1] = 0;
-	address->words[2] = bpf_htonl(0xffff);
-	address->words[3] = ipv4;
+	set_halves(address, 0, bpf_htonl(0xffff) | (__u64)ipv4 << 32);
 }
 
 static __always_inline __be32 mapped_ipv4(const struct address *address)
@@ -93,23 +103,24 @@ static __always_inline __be32 mapped_ipv4(const struct address *address)
 
 static __always_inline void copy_ipv6(struct address *address, const struct in6_addr *ipv6)
 {
-	__builtin_memcpy(address->words, ipv6->in6_u.u6_addr32, sizeof(address->words));
+	const __u64 *halves = (const __u64 *)ipv6;
+
+	set_halves(address, halves[0], halves[1]);
 }
 
 static __always_inline int is_same_address(const struct address *a, const struct address *b)
 {
-	return a->words[0] == b->words[0] && a->words[1] == b->words[1] &&
-	       a->words[2] == b->words[2] && a->words[3] == b->words[3];
+	return half(a, 0) == half(b, 0) && half(a, 1) == half(b, 1);
 }
 
 static __always_inline int is_unspecified(const struct address *address)
 {
-	return !(address->words[0] | address->words[1] | address->words[2] | address->words[3]);
+	return !(half(address, 0) | half(address, 1));
 }
 
 static __always_inline int is_mapped_ipv4(const struct address *address)
 {
-	return !(address->words[0] | address->words[1]) && address->words[2] == bpf_htonl(0xffff);
+	return !half(address, 0) && address->words[2] == bpf_htonl(0xffff);
 }
 
 /* May a reply go there? Only one host can have sent it (RFC 1122 section 3.2.1.3). */

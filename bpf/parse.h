@@ -9,6 +9,7 @@
 #include "link.h"
 #include "maps.h"
 #include "packet.h"
+#include "services.h"
 
 struct packet {
 	struct flow flow;
@@ -31,11 +32,6 @@ struct packet {
 	__u32 real_epoch; /* of a later fragment: when its first one was sent to that real */
 	__u32 out_ifindex;
 };
-
-static __always_inline int is_vip_address(const struct address *address)
-{
-	return bpf_map_lookup_elem(&vip_addresses, address) != NULL;
-}
 
 /* Reads ports and the SYN flag; tells whether the whole header was there. */
 static __always_inline int parse_transport(struct cursor *cursor, struct packet *packet,

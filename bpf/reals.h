@@ -8,8 +8,8 @@
 #include <bpf/bpf_helpers.h>
 #include "packet.h"
 
-#define MAX_REALS 65536
-#define REAL_NONE 0 /* index 0 is never a real */
+#define MAX_REALS 65536 /* as many as two bytes tell: of a ring's slot, of a remembered flow */
+#define REAL_NONE 0     /* index 0 is never a real */
 
 enum __attribute__((packed)) family {
 	FAMILY_IPV4 = 4,
@@ -58,8 +58,8 @@ struct settings_value {
 	__u16 mtu; /* bytes of IP packet on the way to the reals; 0: the route alone decides */
 };
 
-_Static_assert(sizeof(struct real_value) == 52, "real value layout");
-_Static_assert(sizeof(struct settings_value) == 36, "settings layout");
+_Static_assert(sizeof(struct real_value) == 56, "real value layout");
+_Static_assert(sizeof(struct settings_value) == 40, "settings layout");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -21,15 +21,16 @@ static __always_inline enum verdict pick_by_ring(__u32 vip_index, __u64 hash, __
 						 const struct real_value **real)
 {
 	__u32 slot = (__u32)((hash >> 32) * RING_SLOTS >> 32);
+	__u32 place = slot / SLOTS_TOGETHER;
 	void *ring = bpf_map_lookup_elem(&rings, &vip_index);
-	const __u32 *entry;
+	const struct ring_slots *slots;
 
 	if (!ring)
 		return VERDICT_DROPPED_NO_RING;
-	entry = bpf_map_lookup_elem(ring, &slot);
-	if (!entry)
+	slots = bpf_map_lookup_elem(ring, &place);
+	if (!slots)
 		return VERDICT_DROPPED_NO_REAL;
-	*real_index = *entry;
+	*real_index = slots->reals[slot % SLOTS_TOGETHER];
 	*real = find_live_real(*real_index);
 	return *real ? VERDICT_UNDECIDED : VERDICT_DROPPED_NO_REAL;
 }

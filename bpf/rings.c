@@ -34,7 +34,7 @@ static inline uint32_t next_free(const struct member *member, const uint64_t *ta
  * Members in turn order, with weights above zero; `heaviest` is the largest of them. `slots` is
  * prime; `taken` has a bit for each, all clear.
  */
-void build_ring(uint32_t *ring, uint32_t slots, struct member *members, uint32_t count,
+void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t count,
 		uint32_t heaviest, uint64_t *taken)
 {
 	uint32_t free = slots;
@@ -47,7 +47,7 @@ void build_ring(uint32_t *ring, uint32_t slots, struct member *members, uint32_t
 			member->saved -= heaviest;
 			member->at = next_free(member, taken, slots);
 			taken[member->at / 64] |= 1ULL << member->at % 64;
-			ring[member->at] = member->index;
+			ring[member->at] = (uint16_t)member->index;
 			if (!--free)
 				return;
 		}
@@ -55,7 +55,7 @@ void build_ring(uint32_t *ring, uint32_t slots, struct member *members, uint32_t
 }
 
 /* A ring of positions into one of seats[position]; how many slots name a position beyond. */
-uint32_t seat_ring(uint32_t *ring, const uint32_t *shape, uint32_t slots, const uint32_t *seats,
+uint32_t seat_ring(uint16_t *ring, const uint16_t *shape, uint32_t slots, const uint16_t *seats,
 		   uint32_t count)
 {
 	uint32_t beyond = 0;
@@ -69,7 +69,7 @@ uint32_t seat_ring(uint32_t *ring, const uint32_t *shape, uint32_t slots, const 
 	return beyond;
 }
 
-uint32_t count_moved(const uint32_t *before, const uint32_t *after, uint32_t slots)
+uint32_t count_moved(const uint16_t *before, const uint16_t *after, uint32_t slots)
 {
 	uint32_t moved = 0;
 

@@ -4,13 +4,14 @@ Owns the set-up behind the self test and the tests: services of every kind, a re
 VIP. Touches no pinned map and no real interface.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from bpf import packets
-from bpf.layout import FieldValue
+from bpf.layout import FieldValue, Layout
 from bpf.program import Program
+from bpf.services import address_record, put_services, vip_record
 from bpf.workbench import (
     NEAR_REAL,
     NEAR_REAL_V6,
@@ -29,6 +30,8 @@ IP_OPTIONS = bytes([1, 1, 1, 0])  # three no-operations, end of list (RFC 791 se
 TUNNEL_MTU = 1500
 QUIC_ROTATION, QUIC_SERVER_ID = 1, 0x0102  # of the service that reads connection ids
 TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
+FLOW_BUCKETS = 256  # of the flow memory of all services
+SLOT_BYTES = 2
 TUNNEL_END = "10.60.0.2"  # the real server's own addresses
 TUNNEL_END_V6 = "fd60::2"
 BOUND_VIP = "192.0.2.1"
@@ -121,6 +124,11 @@ class Balancer:
         self.program = Program.load("lb")
         for service in SERVICES:
             self._serve(service)
+        layout = self.program.btf.struct("service")
+        put_services(
+            self.program,
+            [record for service in SERVICES for record in _records(layout, service)],
+        )
         self.reset()
 
     def close(self) -> None:
@@ -133,7 +141,7 @@ class Balancer:
         self.write_real(TUNNELLED, epoch=1)
         self.empty_filter()
         self.set_vlan(self.bench.out_ifindex, carrier=0)
-        with self.program.new_inner("flows", max_entries=1024) as table:
+        with self.program.new_inner("flows", max_entries=FLOW_BUCKETS) as table:
             self.program.maps["flows"].set_inner(TEST_QUEUE, table)
         self.write_buckets(refilled_ns=0)
         for datagram in tuple(self.program.maps["datagrams"].keys()):
@@ -208,27 +216,35 @@ class Balancer:
             self.write_real(service, epoch=1)
         if service.has_ring:
             with self.program.new_inner("rings") as ring:
-                slot = ring.shape.value.scalar(service.octet if service.real else 0)
-                ring.fill(slot * ring.shape.max_entries)
+                index = service.octet if service.real else 0
+                values = ring.shape.value.size // SLOT_BYTES * ring.shape.max_entries
+                ring.fill(index.to_bytes(SLOT_BYTES, "little") * values)
                 maps["rings"].set_inner(service.octet, ring)
         if service.quic_id_bytes:
             servers = maps["quic_servers"]
             key = servers.shape.key.pack(vip_index=service.octet, server_id=QUIC_SERVER_ID)
             servers.put(key, servers.shape.value.pack(real=service.octet, epoch=1))
-        for address in map(mapped, (f"192.0.2.{service.octet}", f"2001:db8::{service.octet:x}")):
-            maps["vip_addresses"].put(address, maps["vip_addresses"].shape.value.scalar(1))
-            for protocol, port in ((packets.TCP, 80), (packets.UDP, 0)):
-                key = maps["vips"].shape.key.pack(address=address, port=port, protocol=protocol)
-                value = maps["vips"].shape.value.pack(
-                    index=service.octet,
-                    flow_memory=int(service.flow_memory),
-                    by_source=int(service.by_source),
-                    two_tuple=int(service.two_tuple),
-                    fallback=service.fallback,
-                    quic_id_bytes=service.quic_id_bytes,
-                    quic_rotation=QUIC_ROTATION,
-                )
-                maps["vips"].put(key, value)
+
+
+def _records(layout: Layout, service: Service) -> Iterator[bytes]:
+    """What the table of services holds of one."""
+    for address in map(mapped, (f"192.0.2.{service.octet}", f"2001:db8::{service.octet:x}")):
+        yield address_record(layout, address)
+        for protocol, port in ((packets.TCP, 80), (packets.UDP, 0)):
+            yield vip_record(
+                layout,
+                address,
+                port,
+                protocol,
+                index=service.octet,
+                flow_table=0,
+                flow_buckets=FLOW_BUCKETS if service.flow_memory else 0,
+                by_source=int(service.by_source),
+                two_tuple=int(service.two_tuple),
+                fallback=service.fallback,
+                quic_id_bytes=service.quic_id_bytes,
+                quic_rotation=QUIC_ROTATION,
+            )
 
 
 def mapped(address: str) -> bytes:

@@ -7,7 +7,6 @@ the last plan is written. Blocks for milliseconds.
 """
 
 import socket
-import time
 from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -15,13 +14,24 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from bpf import libbpf, program
+from bpf import program
 from bpf.errors import RehearsalFailedError
-from bpf.layout import FieldValue, Record
+from bpf.layout import FieldValue
 from bpf.maps import Counter, Map
+from bpf.services import address_record, held_services, put_services
 from edge_lb.devices import write_devices, write_vlans
-from edge_lb.flow import Address, Flow, address_octets, as_memory_sees, as_ring_sees, slot
+from edge_lb.flow import (
+    Address,
+    Flow,
+    address_octets,
+    as_memory_sees,
+    as_ring_sees,
+    flow_hash,
+    slot,
+)
+from edge_lb.flow_memory import FlowMemory, MemoryPlace
 from edge_lb.held import (
+    IP_PROTOCOLS,
     NO_HOP,
     Held,
     HeldVip,
@@ -29,18 +39,20 @@ from edge_lb.held import (
     held_real,
     held_vip,
     real_value,
-    vip_key,
-    vip_options,
-    vip_value,
+    vip_service,
 )
+from edge_lb.maglev import RING_SLOTS
 from edge_lb.plan import Plan, PlannedReal, PlannedVip
 from edge_lb.queues import receive_queues
 from edge_lb.rehearsal import borrowed, rehearse
 from edge_lb.server_ids import write_server_ids
+from gslb.fleet.model import Protocol
 
 GUE_PORT = 6080  # IANA: gue
 UDP_FLOW_AGE_S = 30.0
-RINGS_AT_ONCE = 32  # half a megabyte each, held twice while they are swapped
+TICK_S = 2**27 / 1e9  # TICK_NS_SHIFT of bpf/flows.h
+SLOT_BYTES = 2
+RINGS_AT_ONCE = 32  # an eighth of a megabyte each, held twice while they are swapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +64,7 @@ class FlowPlace:
     ring_real: int
     remembered_real: int
     queue: int
+    memory: MemoryPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +91,16 @@ class Datapath:
         pin_dir: Path,
         object_path: Path | None = None,
         *,
-        flows_per_queue: int = 65536,
+        flows_per_queue: int = 262_144,
         udp_flow_age_s: float = UDP_FLOW_AGE_S,
     ) -> None:
         self._interface = interface
         self._pin_dir = pin_dir
         self._object_path = object_path
         self._flows_per_queue = flows_per_queue
-        self._udp_flow_age_ns = int(udp_flow_age_s * 1e9)
+        self._udp_age_ticks = int(udp_flow_age_s / TICK_S)
         self._program: program.Program | None = None
+        self._memory: FlowMemory | None = None
         self._rings: dict[int, array[int]] = {}  # as last written or read
         self._applied: tuple[Plan, Held] | None = None  # None while the maps may hold else
 
@@ -96,6 +110,13 @@ class Datapath:
         if self._program is None:
             raise RuntimeError("the data plane is not open")
         return self._program
+
+    @property
+    def flow_memory(self) -> FlowMemory:
+        """The flow memory of the loaded program."""
+        if self._memory is None:
+            raise RuntimeError("the data plane is not open")
+        return self._memory
 
     def open(self) -> bool:
         """Loads and attaches; True when pins of an earlier start were taken over.
@@ -118,7 +139,7 @@ class Datapath:
         own = [name for name, held in live.maps.items() if not borrowed(held.shape)]
         with live.twin(own=own) as twin:
             ifindex = program.interface_index(self._interface)
-            faults = rehearse(twin, ifindex, self.read_back(), self._ring_real)
+            faults = rehearse(twin, ifindex, self.read_back(), self.ring_real)
         if faults:
             raise RehearsalFailedError(faults)
 
@@ -127,27 +148,20 @@ class Datapath:
         self._program = program.Program.load(
             "lb",
             path=self._object_path,
-            constants={"udp_flow_age_ns": self._udp_flow_age_ns},
+            constants={"udp_flow_age_ticks": self._udp_age_ticks},
             pin_dir=pin_dir,
         )
-        flows = self.program.maps["flows"]
-        for queue in range(min(queues, flows.shape.max_entries)):
-            if not self._has_flow_table(flows, queue):
-                with self.program.new_inner("flows", max_entries=self._flows_per_queue) as table:
-                    flows.set_inner(queue, table)
-
-    def _has_flow_table(self, flows: Map, queue: int) -> bool:
-        """Whether an earlier start left a table of the configured size; another is replaced."""
-        table = flows.inner(queue)
-        if table is None:
-            return False
-        with table:
-            return libbpf.map_info(table.fd).max_entries == self._flows_per_queue
+        self._memory = FlowMemory(
+            self._program,
+            flows_per_queue=self._flows_per_queue,
+            queues=queues,
+            udp_age_ticks=self._udp_age_ticks,
+        )
 
     def close(self) -> None:
         """Gives back every descriptor. Pins stay, so packets keep flowing."""
         self.program.close()
-        self._program = None
+        self._program = self._memory = None
         self._rings.clear()
         self._applied = None
 
@@ -160,8 +174,11 @@ class Datapath:
     def apply(self, plan: Plan) -> None:
         """Makes the maps say what the plan says. Safe to repeat after a failure half-way."""
         applied, self._applied = self._applied, None
-        wanted = expected(plan)
         held = self.read_back() if applied is None else applied[1]
+        owners = {_owner(vip) for vip in plan.vips}
+        before = {vip.index: vip.memory for vip in held.vips if _owner(vip) in owners}
+        places = self.flow_memory.places(plan.vips, before)
+        wanted = expected(plan, places)
         if applied is None or _settings(applied[0]) != _settings(plan):
             self._write_settings(plan)
         write_devices(self.program.maps["devices"], plan)
@@ -173,12 +190,11 @@ class Datapath:
         self._free_reassigned_indexes(held, plan)
         self._write_rings(plan.vips)
         write_server_ids(self.program.maps["quic_servers"], plan)
-        known = set(held.vips) if applied is not None else set[HeldVip]()
-        for vip, entry in zip(plan.vips, wanted.vips, strict=True):
-            if entry not in known:
-                self._write_vip(vip)
-        self._remove_vips(held, plan)
+        if applied is None or held.vips != wanted.vips:
+            self._write_services(wanted.vips)
+        self._retire_vips(held, plan)
         self._retire_reals(held, plan)
+        self.flow_memory.keep(places)
         self._applied = plan, wanted
 
     def read_back(self) -> Held:
@@ -192,17 +208,27 @@ class Datapath:
             for index, value in enumerate(values)
             if value != never_used
         )
-        vips = tuple(held_vip(key, value) for key, value in maps["vips"].items())
+        vips = tuple(held_vip(service) for service in held_services(self.program))
         return Held(reals=reals, vips=tuple(sorted(vips, key=lambda vip: vip.index)))
 
     def ring(self, vip_index: int) -> "array[int]":
         """The ring of a VIP as the kernel has it; empty when there is none."""
-        values = array("I")
+        values = array("H")
         inner = self.program.maps["rings"].inner(vip_index)
         if inner is not None:
             with inner:
                 values.frombytes(inner.dump())
-        return values
+        return values[:RING_SLOTS]
+
+    def ring_real(self, vip_index: int, slot: int) -> int:
+        """The real that a VIP's ring has in a slot; 0 for none."""
+        inner = self.program.maps["rings"].inner(vip_index)
+        if inner is None:
+            return 0
+        with inner:
+            together = inner.shape.value.size // SLOT_BYTES
+            octets = inner.at(slot // together).octets("reals")
+        return array("H", octets)[slot % together]
 
     def verdicts(self) -> dict[str, Counter]:
         """Every verdict by name, the ones at zero too."""
@@ -223,63 +249,30 @@ class Datapath:
     def locate(self, flow: Flow) -> FlowPlace:
         """Where a packet of this flow would go now. UnknownVipError when no VIP takes it."""
         vip = self._vip(flow)
-        vip_index, options = vip.integer("index"), vip_options(vip)
-        flow, in_ring = as_memory_sees(flow, options), as_ring_sees(flow, options)
-        queue, remembered = self._recall(flow, vip_index)
+        in_ring = as_ring_sees(flow, vip.options)
+        remembered = self.flow_memory.recall(
+            vip.memory,
+            flow_hash(as_memory_sees(flow, vip.options)),
+            ages=flow.protocol == socket.IPPROTO_UDP,
+        )
         return FlowPlace(
             slot=slot(in_ring),
-            vip_index=vip_index,
-            ring_real=self._ring_real(vip_index, in_ring),
-            remembered_real=remembered,
-            queue=queue,
+            vip_index=vip.index,
+            ring_real=self.ring_real(vip.index, slot(in_ring)),
+            remembered_real=remembered.real if remembered else 0,
+            queue=remembered.queue if remembered else -1,
+            memory=vip.memory,
         )
 
-    def _ring_real(self, vip_index: int, flow: Flow) -> int:
-        """The real that a VIP's ring names for a flow as the ring sees it; 0 for none."""
-        ring = self.program.maps["rings"].inner(vip_index)
-        if ring is None:
-            return 0
-        with ring:
-            return ring.at(slot(flow)).integer("")
-
-    def _vip(self, flow: Flow) -> Record:
-        vips = self.program.maps["vips"]
+    def _vip(self, flow: Flow) -> HeldVip:
+        """The VIP that takes the flow: the one of its port before the one of any port."""
+        vips = self._applied[1].vips if self._applied is not None else self.read_back().vips
         for port in (flow.vip_port, 0):
-            key = vips.shape.key.pack(
-                address=address_octets(flow.vip), port=port, protocol=flow.protocol
-            )
-            value = vips.get(key)
-            if value is not None:
-                return value
+            for vip in vips:
+                key = vip.address, vip.port, IP_PROTOCOLS[vip.protocol]
+                if key == (flow.vip, port, flow.protocol):
+                    return vip
         raise UnknownVipError(f"no VIP takes {flow.vip} port {flow.vip_port}")
-
-    def _recall(self, flow: Flow, vip_index: int) -> tuple[int, int]:
-        """The queue whose table has the flow, and its real, while that memory still counts."""
-        flows = self.program.maps["flows"]
-        key = self.program.btf.struct("flow_key").pack(
-            client=address_octets(flow.client),
-            client_port=flow.client_port,
-            vip_port=flow.vip_port,
-            vip_index=vip_index,
-        )
-        for queue in flows.filled():
-            table = flows.inner(queue)
-            if table is None:
-                continue
-            with table:
-                memory = table.get(key)
-            if memory is None or not self._is_fresh(flow, memory):
-                continue
-            real = self.program.maps["reals"].at(memory.integer("real"))
-            if real.enum("state") != "REAL_DOWN" and real["epoch"] == memory["epoch"]:
-                return queue, memory.integer("real")
-        return -1, 0
-
-    def _is_fresh(self, flow: Flow, memory: Record) -> bool:
-        if flow.protocol != socket.IPPROTO_UDP:
-            return True
-        age = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - memory.integer("last_seen_ns")
-        return age <= self._udp_flow_age_ns
 
     def _write_settings(self, plan: Plan) -> None:
         settings = self.program.maps["settings"]
@@ -329,36 +322,33 @@ class Datapath:
                 self.program.maps["rings"].set_inners(inners)
             self._rings.update({vip.index: vip.ring for vip in some})
 
-    def _write_vip(self, vip: PlannedVip) -> None:
-        vips, addresses = self.program.maps["vips"], self.program.maps["vip_addresses"]
-        addresses.put(address_octets(vip.address), addresses.shape.value.scalar(1))
-        vips.put(vip_key(vips, vip), vip_value(vips.shape.value, vip))
+    def _write_services(self, vips: Sequence[HeldVip]) -> None:
+        layout = self.program.btf.struct("service")
+        addresses = {address_octets(vip.address) for vip in vips}
+        records = [vip_service(layout, vip) for vip in vips]
+        records += [address_record(layout, address) for address in sorted(addresses)]
+        put_services(self.program, records)
 
     def _free_reassigned_indexes(self, held: Held, plan: Plan) -> None:
         """A VIP that leaves must not be seen with the ring of the one that takes its index."""
-        vips, counters = self.program.maps["vips"], self.program.maps["vip_counters"]
-        owners = {vip.index: vip_key(vips, vip) for vip in plan.vips}
-        for vip in held.vips:
-            key = vip_key(vips, vip)
-            if vip.index in owners and owners[vip.index] != key:
-                vips.delete(key)
-                counters.put_at(vip.index, bytes(counters.shape.value.size))
+        taken = {vip.index for vip in plan.vips}
+        owners = {_owner(vip) for vip in plan.vips}
+        leaving = {vip for vip in held.vips if vip.index in taken and _owner(vip) not in owners}
+        if leaving:
+            self._write_services([vip for vip in held.vips if vip not in leaving])
+        counters = self.program.maps["vip_counters"]
+        for vip in leaving:
+            counters.put_at(vip.index, bytes(counters.shape.value.size))
 
-    def _remove_vips(self, held: Held, plan: Plan) -> None:
+    def _retire_vips(self, held: Held, plan: Plan) -> None:
+        """Frees indexes that no VIP has any more."""
         maps = self.program.maps
-        kept = {vip_key(maps["vips"], vip) for vip in plan.vips}
-        kept_indexes = {vip.index for vip in plan.vips}
+        kept = {vip.index for vip in plan.vips}
         for vip in held.vips:
-            key = vip_key(maps["vips"], vip)
-            if key not in kept:
-                maps["vips"].delete(key)
-            if vip.index not in kept_indexes:
+            if vip.index not in kept:
                 maps["rings"].delete_at(vip.index)
                 self._rings.pop(vip.index, None)
                 maps["vip_counters"].put_at(vip.index, bytes(maps["vip_counters"].shape.value.size))
-        addresses = {address_octets(vip.address) for vip in plan.vips}
-        for octets in set(maps["vip_addresses"].keys()) - addresses:
-            maps["vip_addresses"].delete(octets)
 
     def _retire_reals(self, held: Held, plan: Plan) -> None:
         """Frees indexes, keeping their epochs: the next owner must have a later one."""
@@ -369,6 +359,11 @@ class Datapath:
                 layout = reals.shape.value
                 freed = layout.unpack(bytes(layout.size))
                 reals.put_at(real.index, layout.pack(**{**freed, "epoch": real.epoch}))
+
+
+def _owner(vip: HeldVip | PlannedVip) -> tuple[int, Address, int, Protocol]:
+    """Whose an index is."""
+    return vip.index, vip.address, vip.port, vip.protocol
 
 
 def _settings(plan: Plan) -> tuple[Address, Address | None, int]:

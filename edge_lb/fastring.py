@@ -17,11 +17,11 @@ from edge_lb.maglev import RING_SLOTS, Member, in_turn, walk
 
 _DECLARATIONS = """
 struct member { uint32_t at, step, index, weight; uint64_t saved; };
-void build_ring(uint32_t *ring, uint32_t slots, struct member *members, uint32_t count,
+void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t count,
                 uint32_t heaviest, uint64_t *taken);
-uint32_t seat_ring(uint32_t *ring, const uint32_t *shape, uint32_t slots, const uint32_t *seats,
+uint32_t seat_ring(uint16_t *ring, const uint16_t *shape, uint32_t slots, const uint16_t *seats,
                    uint32_t count);
-uint32_t count_moved(const uint32_t *before, const uint32_t *after, uint32_t slots);
+uint32_t count_moved(const uint16_t *before, const uint16_t *after, uint32_t slots);
 """
 
 
@@ -51,7 +51,7 @@ def seat_ring(shape: "array[int]", seats: Sequence[int]) -> "array[int]":
     """The ring of `seats[position]` for each position in `shape`. IndexError for one beyond."""
     _, library = _library()
     ring = empty_ring()
-    numbers = array("I", seats)
+    numbers = array("H", seats)
     if library.seat_ring(_view(ring), _view(shape), RING_SLOTS, _view(numbers), len(numbers)):
         raise IndexError("the shape names a position that has no seat")
     return ring
@@ -67,7 +67,7 @@ def moved(before: "array[int]", after: "array[int]") -> int:
 
 def empty_ring() -> "array[int]":
     """A ring without a real."""
-    return array("I", bytes(4 * RING_SLOTS))
+    return array("H", bytes(2 * RING_SLOTS))
 
 
 @cache
@@ -79,4 +79,4 @@ def _library() -> tuple[Any, Any]:
 
 def _view(values: "array[int]") -> Any:
     ffi, _ = _library()
-    return ffi.from_buffer("uint32_t[]", values)
+    return ffi.from_buffer("uint16_t[]", values)

@@ -5,13 +5,15 @@ by the agent to find its seats again after a restart. Pure.
 """
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bpf.layout import FieldValue, Layout, Record
-from bpf.maps import Map
+from bpf.services import vip_record
 from edge_lb.devices import tag_fields
 from edge_lb.flow import Address, address_from_octets, address_octets
-from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
+from edge_lb.flow_memory import MemoryPlace
+from edge_lb.plan import NextHop, Plan, PlannedReal, RealForwarding
 from gslb.fleet.model import Affinity, Encap, Fallback, Fragments, Protocol, Quic, VipOptions
 
 UNSPECIFIED = bytes(16)
@@ -38,7 +40,7 @@ class HeldVip:
     address: Address
     port: int
     protocol: Protocol
-    flow_memory: bool
+    memory: MemoryPlace
     options: VipOptions
 
 
@@ -50,8 +52,8 @@ class Held:
     vips: tuple[HeldVip, ...]
 
 
-def expected(plan: Plan) -> Held:
-    """What the maps hold once the plan is applied; VIPs in the plan's order."""
+def expected(plan: Plan, places: Mapping[int, MemoryPlace]) -> Held:
+    """What the maps hold once the plan is applied with these places; VIPs by index."""
     return Held(
         reals=tuple(
             HeldReal(
@@ -69,10 +71,10 @@ def expected(plan: Plan) -> Held:
                 address=vip.address,
                 port=vip.port,
                 protocol=vip.protocol,
-                flow_memory=vip.flow_memory,
+                memory=places[vip.index],
                 options=vip.options,
             )
-            for vip in plan.vips
+            for vip in sorted(plan.vips, key=lambda vip: vip.index)
         ),
     )
 
@@ -96,23 +98,22 @@ def real_value(layout: Layout, real: PlannedReal) -> Record:
     return layout.unpack(layout.pack(**fields))
 
 
-def vip_value(layout: Layout, vip: PlannedVip) -> bytes:
-    """The record of a planned VIP."""
+def vip_service(layout: Layout, vip: HeldVip) -> bytes:
+    """The service of a VIP, as the table of services holds it."""
     options = vip.options
-    return layout.pack(
+    return vip_record(
+        layout,
+        address_octets(vip.address),
+        vip.port,
+        IP_PROTOCOLS[vip.protocol],
         index=vip.index,
-        flow_memory=int(vip.flow_memory),
+        flow_table=vip.memory.table,
+        flow_buckets=vip.memory.buckets,
         by_source=int(options.affinity is Affinity.SOURCE),
         two_tuple=int(options.fragments is Fragments.TWO_TUPLE),
         fallback=f"FALLBACK_{options.fallback.name}",
         quic_id_bytes=options.quic.server_id_bytes,
         quic_rotation=options.quic.rotation,
-    )
-
-
-def vip_key(vips: Map, vip: PlannedVip | HeldVip) -> bytes:
-    return vips.shape.key.pack(
-        address=address_octets(vip.address), port=vip.port, protocol=IP_PROTOCOLS[vip.protocol]
     )
 
 
@@ -127,26 +128,22 @@ def held_real(index: int, record: Record) -> HeldReal:
     )
 
 
-def held_vip(key: Record, value: Record) -> HeldVip:
+def held_vip(service: Record) -> HeldVip:
+    """A VIP as its service tells it."""
     protocols = {number: protocol for protocol, number in IP_PROTOCOLS.items()}
     return HeldVip(
-        index=value.integer("index"),
-        address=address_from_octets(key.octets("address")),
-        port=key.integer("port"),
-        protocol=protocols[key.integer("protocol")],
-        flow_memory=bool(value.integer("flow_memory")),
-        options=vip_options(value),
-    )
-
-
-def vip_options(value: Record) -> VipOptions:
-    """What a VIP's record says of its options."""
-    return VipOptions(
-        affinity=Affinity.SOURCE if value.integer("by_source") else Affinity.FLOW,
-        fallback=Fallback[value.enum("fallback").removeprefix("FALLBACK_")],
-        fragments=Fragments.TWO_TUPLE if value.integer("two_tuple") else Fragments.MEMORY,
-        quic=Quic(
-            server_id_bytes=value.integer("quic_id_bytes"),
-            rotation=value.integer("quic_rotation"),
+        index=service.integer("vip.index"),
+        address=address_from_octets(service.octets("address")),
+        port=service.integer("port"),
+        protocol=protocols[service.integer("protocol")],
+        memory=MemoryPlace(service.integer("vip.flow_table"), service.integer("vip.flow_buckets")),
+        options=VipOptions(
+            affinity=Affinity.SOURCE if service.integer("vip.by_source") else Affinity.FLOW,
+            fallback=Fallback[service.enum("vip.fallback").removeprefix("FALLBACK_")],
+            fragments=Fragments.TWO_TUPLE if service.integer("vip.two_tuple") else Fragments.MEMORY,
+            quic=Quic(
+                server_id_bytes=service.integer("vip.quic_id_bytes"),
+                rotation=service.integer("vip.quic_rotation"),
+            ),
         ),
     )

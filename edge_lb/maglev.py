@@ -35,7 +35,7 @@ def build_ring(members: Sequence[Member]) -> "array[int]":
     above WEIGHT_MAX, index 0.
     """
     order = in_turn(members)
-    ring = array("I", bytes(4 * RING_SLOTS))
+    ring = array("H", bytes(2 * RING_SLOTS))
     if not order:
         return ring
     heaviest = max(member.weight for member in order)

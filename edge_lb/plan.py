@@ -100,6 +100,7 @@ class PlannedVip:
     protocol: Protocol
     ring: array[int]
     flow_memory: bool = True
+    own_flows: int = 0  # for each receive queue, in a table of its own; 0: in the shared one
     options: VipOptions = field(default_factory=VipOptions)
 
 
@@ -140,7 +141,7 @@ Changes = tuple[VipChange, ...]
 Standings = Mapping[tuple[VipName, RealName], RealState]
 
 
-SHAPES_MAX = 32  # 262 kB each; a real that comes and goes finds both of its shapes again
+SHAPES_MAX = 32  # 131 kB each; a real that comes and goes finds both of its shapes again
 
 
 class Rings:
@@ -235,6 +236,7 @@ def build_plan(
                 protocol=vip.protocol,
                 ring=rings.ring(tuple(members)),
                 flow_memory=vip.flow_memory,
+                own_flows=vip.flows_per_queue,
                 options=vip.options,
             )
         )

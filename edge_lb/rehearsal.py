@@ -13,7 +13,8 @@ from ipaddress import IPv4Address, IPv6Address
 from bpf.layout import MapShape
 from bpf.packets import ACK, frame_of, ip, tcp, udp
 from bpf.program import Program
-from edge_lb.flow import Address, Flow, as_ring_sees
+from edge_lb.flow import Address, Flow, as_ring_sees, slot
+from edge_lb.flow_memory import NO_MEMORY, lend_memory
 from edge_lb.held import IP_PROTOCOLS, Held, HeldVip
 from edge_lb.plan import RealForwarding
 from gslb.fleet.model import Fragments
@@ -23,8 +24,6 @@ CLIENTS: dict[int, Address] = {4: IPv4Address("192.0.2.254"), 6: IPv6Address("20
 PORTS = range(50000, 50008)
 NO_CONNECTION_ID = b"\x40" + b"\xff" * 8  # QUIC: of the configuration that names no server
 ANY_PORT = 443  # asked for where a VIP serves every port
-TABLE_FLOWS = 4096
-TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
 # What the way to a real may say of any program: the real was chosen, the network is not ready.
 ON_THE_WAY = frozenset(
     {
@@ -38,7 +37,8 @@ ON_THE_WAY = frozenset(
 )
 
 ARRAY, HASH, DEVICES, DEVICES_BY_HASH = 2, 1, 14, 25  # linux/bpf.h, enum bpf_map_type
-NOT_REHEARSED = ("filter_", "vip_limit", "vip_buckets", "capture")  # who may send is not asked
+# Who may send is not asked, and what is remembered stays alone.
+NOT_REHEARSED = ("filter_", "vip_limit", "vip_buckets", "capture", "flows")
 
 
 def borrowed(shape: MapShape) -> bool:
@@ -49,19 +49,19 @@ def borrowed(shape: MapShape) -> bool:
 
 
 def rehearse(
-    program: Program, ifindex: int, held: Held, ring_real: Callable[[int, Flow], int]
+    program: Program, ifindex: int, held: Held, ring_real: Callable[[int, int], int]
 ) -> tuple[str, ...]:
     """One line for each VIP that the program gets wrong. `ring_real` is the ring's word."""
-    with program.new_inner("flows", max_entries=TABLE_FLOWS) as table:
-        program.maps["flows"].set_inner(TEST_QUEUE, table)
+    for place in {vip.memory for vip in held.vips} - {NO_MEMORY}:
+        lend_memory(program, place)
     live = {r.index for r in held.reals if r.address and r.state is not RealForwarding.DOWN}
     faults: list[str] = []
     for vip in held.vips:
         for flow in _flows(vip):
-            wanted = ring_real(vip.index, as_ring_sees(flow, vip.options))
+            wanted = ring_real(vip.index, slot(as_ring_sees(flow, vip.options)))
             if wanted not in live:
                 continue
-            fault = _try(program, ifindex, flow, wanted, memory=vip.flow_memory)
+            fault = _try(program, ifindex, flow, wanted, memory=vip.memory != NO_MEMORY)
             if fault:
                 faults.append(f"{vip.address}:{vip.port}/{vip.protocol}: {fault}")
                 break

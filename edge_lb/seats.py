@@ -17,6 +17,7 @@ import msgspec
 from gslb.fleet.model import Address, Fleet, Protocol, SiteName, Vip
 
 VIPS_MAX = 16384  # max_entries of the maps vips and rings
+OWN_MEMORIES_MAX = 63  # MAX_FLOW_TABLES of bpf/flows.h without the shared one
 SEATS_MAX = 65535  # max_entries of the map reals, without index 0, which is "no real"
 
 
@@ -67,6 +68,10 @@ def capacity_faults(fleet: Fleet, site: SiteName) -> Iterator[tuple[str, str, st
     pairs = sum(len(vip.reals) for vip in vips)
     if len(vips) > VIPS_MAX:
         yield "$.vip", f"{len(vips)} VIPs at site `{site}`", f"an edge holds {VIPS_MAX}"
+    own = sum(vip.flows_per_queue > 0 for vip in vips)
+    if own > OWN_MEMORIES_MAX:
+        reason = f"{own} VIPs at site `{site}` have a flows_per_queue of their own"
+        yield "$.vip", reason, f"an edge holds {OWN_MEMORIES_MAX}"
     if pairs > SEATS_MAX:
         reason = f"{pairs} pairs of a VIP and a real at site `{site}`"
         yield "$.vip", reason, f"an edge holds {SEATS_MAX}"
@@ -100,7 +105,7 @@ def assign(fleet: Fleet, site: SiteName, previous: Seats) -> Seats:
 def apart(fleet: Fleet, site: SiteName, previous: Seats) -> Seats:
     """As `assign`, but a new owner has a number that nobody had: for comparing, not for maps."""
     assigned = assign(fleet, site, previous)
-    fresh = count(1 + max((seat.index for seat in previous.reals.values()), default=0))
+    fresh = _free((seat.index for seat in previous.reals.values()), first=1)
     reals = {
         name: seat
         if previous.reals.get(name) == seat

@@ -14,16 +14,14 @@ import time
 from dataclasses import dataclass
 
 from bpf import packets
-from bpf.program import Program
 from bpf.ringbuf import RingReader
 from edge_lb.capture import ANY_VIP, Wish, set_sampler
 from edge_lb.datapath import Datapath, UnknownVipError
 from edge_lb.flow import Flow, slot_of_hash
+from edge_lb.flow_memory import NO_MEMORY, lend_memory
 
 PER_CPU_TYPES = frozenset({5, 6, 10})  # what the program counts (linux/bpf.h, enum bpf_map_type)
 OWN_MAPS = frozenset({"flows", "capture", "captured"})
-TABLE_FLOWS = 1024
-TEST_QUEUE = 0  # the receive queue of a test run
 ACTIONS = ("aborted", "dropped", "passed to the stack", "sent back out", "redirected")
 HOPS = 64
 FRAME_MAX_BYTES = 3500  # a test run's packet lives in one page with its headroom
@@ -82,12 +80,14 @@ def trace(datapath: Datapath, described: Described, *, ifindex: int) -> Traced:
     live = datapath.program
     try:
         place = datapath.locate(described.flow)
-        remembered, queue = place.remembered_real, place.queue
+        remembered, queue, memory = place.remembered_real, place.queue, place.memory
     except UnknownVipError:
-        remembered, queue = 0, -1
+        remembered, queue, memory = 0, -1, NO_MEMORY
     counters = {name for name, held in live.maps.items() if held.shape.type in PER_CPU_TYPES}
     with live.twin(own=OWN_MAPS | counters) as twin, RingReader(twin.maps["captured"].fd) as ring:
-        _give_memory(live, twin, queue if remembered and not described.syn else -1)
+        if memory != NO_MEMORY:
+            lent = remembered and not described.syn  # a SYN would have it forgotten
+            lend_memory(twin, memory, datapath.flow_memory.table(memory, queue) if lent else None)
         set_sampler(twin, Wish(every=1, count=1, seconds=0.0), until_ns=time.monotonic_ns() * 2)
         result = twin.test_run(build(described), ifindex=ifindex)
         (raw,) = ring.poll(0)
@@ -99,26 +99,10 @@ def trace(datapath: Datapath, described: Described, *, ifindex: int) -> Traced:
         action=ACTIONS[result.action],
         vip=vip,
         slot=slot,
-        ring_real=_ring_real(live, vip, slot),
+        ring_real=datapath.ring_real(vip, slot) if slot >= 0 else 0,
         remembered_real=remembered,
         queue=queue,
         real=sample.integer("real"),
         out_ifindex=sample.integer("out_ifindex"),
         frame=result.packet,
     )
-
-
-def _give_memory(live: Program, twin: Program, queue: int) -> None:
-    """An empty table for the twin's queue, or the live one of `queue`."""
-    lent = live.maps["flows"].inner(queue) if queue >= 0 else None
-    table = lent or twin.new_inner("flows", max_entries=TABLE_FLOWS)
-    with table:
-        twin.maps["flows"].set_inner(TEST_QUEUE, table)
-
-
-def _ring_real(live: Program, vip: int, slot: int) -> int:
-    ring = live.maps["rings"].inner(vip) if slot >= 0 else None
-    if ring is None:
-        return 0
-    with ring:
-        return ring.at(slot).integer("")

@@ -36,6 +36,7 @@ from gslb.fleet.model import (
 )
 
 T = TypeVar("T", bound=msgspec.Struct)
+FLOWS_MIN, FLOWS_MAX = 1024, 1 << 26  # of the flow memory of one receive queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class VipSection(_Section, frozen=True):
     encap: Encap = Encap.GUE
     tunnel_checksum: bool = False
     flow_memory: bool = True
+    flows_per_queue: int = 0
     affinity: Affinity = Affinity.FLOW
     fallback: Fallback = Fallback.DROP
     fragments: Fragments = Fragments.MEMORY
@@ -322,6 +324,7 @@ def build_fleet(
                 encap=vip.encap,
                 tunnel_checksum=vip.tunnel_checksum,
                 flow_memory=vip.flow_memory,
+                flows_per_queue=vip.flows_per_queue,
                 options=model.VipOptions(
                     affinity=vip.affinity,
                     fallback=vip.fallback,

@@ -9,7 +9,16 @@ import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
-from gslb.fleet.config import CheckSection, Fault, FleetFile, VipSection, absolute, nearest
+from gslb.fleet.config import (
+    FLOWS_MAX,
+    FLOWS_MIN,
+    CheckSection,
+    Fault,
+    FleetFile,
+    VipSection,
+    absolute,
+    nearest,
+)
 from gslb.fleet.model import (
     Address,
     CheckKind,
@@ -131,6 +140,11 @@ def _vips(shape: FleetFile) -> Found:
 
 
 def _options(at: str, vip: VipSection) -> Found:
+    if vip.flows_per_queue and not vip.flow_memory:
+        reason = "no flow memory has no size"
+        yield f"{at}.flows_per_queue", reason, "leave it out, or `flow_memory = false`"
+    elif vip.flows_per_queue and not FLOWS_MIN <= vip.flows_per_queue <= FLOWS_MAX:
+        yield f"{at}.flows_per_queue", "out of range", f"{FLOWS_MIN}..{FLOWS_MAX}"
     if vip.fallback is Fallback.RESET and vip.protocol is not Protocol.TCP:
         yield f"{at}.fallback", "`reset` is of TCP", "use `drop` or `pass`"
     if vip.fragments is Fragments.TWO_TUPLE and (vip.protocol is not Protocol.UDP or vip.port):

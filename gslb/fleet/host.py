@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gslb.fleet.config import ConfigError, Fault, read_toml
+from gslb.fleet.config import FLOWS_MAX, FLOWS_MIN, ConfigError, Fault, read_toml
 
 
 class StoreKind(StrEnum):
@@ -79,7 +79,7 @@ class EdgeSection(_Section, frozen=True):
     pin_dir: str
     tunnel_source: str
     tunnel_source_v6: str = ""  # needed where a real has an IPv6 address
-    flows_per_queue: int = 65536  # flow memory of each receive queue; about 110 bytes a flow
+    flows_per_queue: int = 262_144  # flow memory of each receive queue; 32 bytes a flow
     mtu: int = 1500
     lease_s: float = 5.0
     beat_s: float = 1.0
@@ -179,8 +179,9 @@ def _faults(host: DnsHost | HttpsHost | EdgeHost | RealHost) -> _Found:
             if host.edge.tunnel_source_v6:
                 v6 = host.edge.tunnel_source_v6
                 found += _address_fault("$.edge.tunnel_source_v6", v6, 6)
-            if not 1024 <= host.edge.flows_per_queue <= 1 << 26:
-                found.append(("$.edge.flows_per_queue", "out of range", "1024..67108864"))
+            if not FLOWS_MIN <= host.edge.flows_per_queue <= FLOWS_MAX:
+                advice = f"{FLOWS_MIN}..{FLOWS_MAX}"
+                found.append(("$.edge.flows_per_queue", "out of range", advice))
             if not 0 < host.edge.beat_s * 2 <= host.edge.lease_s:
                 advice = "a lease must outlive a lost beat"
                 found.append(("$.edge.lease_s", "shorter than two beats", advice))

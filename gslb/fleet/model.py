@@ -194,6 +194,7 @@ class Vip:
     encap: Encap = Encap.GUE
     tunnel_checksum: bool = False  # fill in the UDP checksum of GUE
     flow_memory: bool = True
+    flows_per_queue: int = 0  # in flow memory of its own; 0: in what all share
     options: VipOptions = VipOptions()
 
     def encap_of(self, real: Real) -> Encap:

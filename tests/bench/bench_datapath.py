@@ -15,14 +15,16 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from datapath_stand import CLIENTS_MAX, IPV4, IPV6, Case, Stand, locked_bytes, stand
 
 from bpf.compile import compile_stale
 from bpf.packets import SYN
 from bpf.program import Program
+from edge_lb.datapath import Datapath
 from gslb.fleet.model import Encap, FilterAction
 
 ROUNDS = 7
@@ -154,18 +156,20 @@ def measure(bench: Stand, cases: tuple[Case, ...], packets: int) -> list[Figure]
 def within_limits(cases: tuple[Case, ...]) -> tuple[Case, ...]:
     """The cases that the maps of this build have room for."""
     with Program.load("lb") as program:
-        vips = program.maps["vips"].shape.max_entries
+        vips = program.maps["rings"].shape.max_entries
         reals = program.maps["reals"].shape.max_entries
     return tuple(case for case in cases if case.vips <= vips and case.reals < reals)
 
 
 def flow_memory_bytes(flows: int) -> int:
     """Kernel memory of one core's flow memory with room for so many."""
-    with (
-        Program.load("lb") as program,
-        program.new_inner("flows", max_entries=flows) as table,
-    ):
-        return locked_bytes(table)
+    datapath = Datapath("in0", Path(), flows_per_queue=flows)
+    datapath.open_private()
+    with closing(datapath):
+        table = datapath.program.maps["flows"].inner(0)
+        assert table is not None
+        with table:
+            return locked_bytes(table)
 
 
 def rounded(figure: Figure) -> dict[str, object]:

@@ -23,12 +23,14 @@ from bpf.compile import SOURCES, compile_source
 from bpf.maps import Map
 from bpf.packets import ACK, TCP, tcp
 from bpf.program import Program
+from bpf.services import address_record, held_services, put_services
 from bpf.trial import XDP_TX, moved, verdict_counts
 from bpf.workbench import GATEWAY, MTU, NEIGHBOURS, TUNNEL_SOURCE, TUNNEL_SOURCE_V6, Workbench
 from edge_lb.datapath import Datapath
 from edge_lb.filter import ALL_VIPS, Entry, EntryKey, FilterPlan, Pace, pace
 from edge_lb.filter_maps import FilterMaps
 from edge_lb.flow import Address, address_octets
+from edge_lb.maglev import RING_SLOTS
 from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
 from gslb.fleet.model import Encap, FilterAction, Protocol, Rate
 
@@ -187,7 +189,7 @@ class Stand:
             datapath.open_private()
             held.callback(datapath.close)
             program = datapath.program
-            datapath.apply(plan_of(case, program))
+            datapath.apply(plan_of(case))
             copy_vip(program, case.vips)
             filter_of(case, program)
             if case.remembered:
@@ -259,10 +261,8 @@ def frame_of(family: Family, flags: int, destination: str = "") -> bytes:
     return packets.frame_of(packets.ip(family.client, destination, TCP, segment))
 
 
-def plan_of(case: Case, program: Program) -> Plan:
+def plan_of(case: Case) -> Plan:
     """One VIP, and its reals in turn along the ring."""
-    inner = program.maps["rings"].shape.inner
-    assert inner is not None
     is_near = case.encap is Encap.L2
     first = case.family.near_real if is_near else case.family.far_real
     assert case.encap is not Encap.L2 or case.reals <= NEAR_REALS_MAX
@@ -284,7 +284,7 @@ def plan_of(case: Case, program: Program) -> Plan:
         address=ip_address(case.family.vip),
         port=PORT,
         protocol=Protocol.TCP,
-        ring=array("I", (1 + slot % case.reals for slot in range(inner.max_entries))),
+        ring=array("H", (1 + slot % case.reals for slot in range(RING_SLOTS))),
     )
     return Plan(
         generation=1,
@@ -315,20 +315,20 @@ def next_hop(near: int | None) -> NextHop:
 
 def copy_vip(program: Program, count: int) -> None:
     """More VIPs like the first, sharing its ring: what is measured is finding them."""
-    vips, addresses, rings = (program.maps[name] for name in ("vips", "vip_addresses", "rings"))
-    key, value = next(iter(vips.items()))
+    rings, layout = program.maps["rings"], program.btf.struct("service")
+    (first,) = held_services(program)
     ring = rings.inner(0)
     assert ring is not None
+    records = [layout.pack(**first)]
+    addresses = {first.octets("address")}
     with ring:
         rings.set_inners(dict.fromkeys(range(1, count), ring))
-        for number in range(1, count):
-            address = address_octets(ip_address(vip_address(number)))
-            port = PORT ^ number >> 8
-            vips.put(
-                vips.shape.key.pack(**{**key, "address": address, "port": port}),
-                vips.shape.value.pack(**{**value, "index": number}),
-            )
-            addresses.put(address, addresses.shape.value.scalar(1))
+    for number in range(1, count):
+        address = address_octets(ip_address(vip_address(number)))
+        changed = {"address": address, "port": PORT ^ number >> 8, "vip.index": number}
+        records.append(layout.pack(**{**first, **changed}))
+        addresses.add(address)
+    put_services(program, [*records, *(address_record(layout, each) for each in addresses)])
 
 
 def filter_of(case: Case, program: Program) -> None:

@@ -45,7 +45,7 @@ def ring_of(indexes: Sequence[int]) -> "array[int]":
 
 def ring_to(index: int) -> "array[int]":
     """A ring that leads to one real, or nowhere (0)."""
-    return array("I", [index]) * RING_SLOTS
+    return array("H", [index]) * RING_SLOTS
 
 
 def vip(

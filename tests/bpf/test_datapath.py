@@ -263,8 +263,8 @@ def test_pins_outside_a_bpf_file_system_are_refused(objects: None, tmp_path: Pat
 
 
 def test_inner_maps_belong_to_arrays_of_maps_only(datapath: Datapath):
-    with pytest.raises(TypeError, match="vips"):
-        create_inner(datapath.program.maps["vips"].shape, 0)
+    with pytest.raises(TypeError, match="reals"):
+        create_inner(datapath.program.maps["reals"].shape, 0)
 
 
 def test_a_frame_to_a_vip_that_was_never_planned_passes(datapath: Datapath, bench: Workbench):

@@ -90,7 +90,7 @@ FAULTS = {
         "to another real than the ring's",
     ),
     "remembers nothing": (
-        *("if (table && !packet->starts_connection)\n\t\tremember", "if (0)\n\t\tremember"),
+        *("if (bucket && !packet->starts_connection) {", "if (0) {"),
         "FORWARDED_NEW, wanted FORWARDED_REMEMBERED",
     ),
 }
@@ -123,7 +123,7 @@ def test_a_rehearsal_leaves_no_trace(running: Datapath, pin_dir: Path):
     table = successor.program.maps["flows"].inner(0)
     assert table is not None
     with table:
-        assert list(table.keys()) == []
+        assert not any(table.dump())
     successor.close()
 
 
@@ -260,7 +260,7 @@ def test_a_map_that_is_no_counter_is_refused_by_name_and_the_old_program_runs_on
     before = attached_tag(pin_dir)
 
     with pytest.raises(errors.LayoutMismatchError, match="pinned map reals"):
-        other(pin_dir, variant("#define MAX_REALS ", "#define MAX_REALS 1 + ")).open()
+        other(pin_dir, variant("#define MAX_REALS ", "#define MAX_REALS -1 + ")).open()
 
     assert attached_tag(pin_dir) == before
 

@@ -280,7 +280,7 @@ def test_views_tell_verdicts_maps_and_metrics(edge: EdgeHost):
     view = edge.world.ask(edge.admin, "/datapath", DatapathView)
 
     assert "FORWARDED_NEW" in {row.name for row in drops.counters}
-    assert {"vips", "rings", "reals", "flows"} <= {row.name for row in view.maps}
+    assert {"services", "rings", "reals", "flows"} <= {row.name for row in view.maps}
     assert view.program_tag
     assert edge.world.sysctl("eth0/forwarding") == "1"
 

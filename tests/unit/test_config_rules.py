@@ -129,6 +129,19 @@ from tests.unit.fleet_files import faults_of, spoiled
         ),
         (
             'address = "192.0.2.11"',
+            'address = "192.0.2.11"\nflows_per_queue = 1023',
+            "$.vip.any-fra.flows_per_queue: out of range (1024..67108864)",
+        ),
+        (
+            'address = "192.0.2.11"',
+            'address = "192.0.2.11"\nflows_per_queue = 1024\nflow_memory = false',
+            (
+                "$.vip.any-fra.flows_per_queue: no flow memory has no size"
+                " (leave it out, or `flow_memory = false`)"
+            ),
+        ),
+        (
+            'address = "192.0.2.11"',
             'address = "192.0.2.11"\nquic = { server_id_bytes = 5 }',
             "$.vip.any-fra.quic.server_id_bytes: 5 is out of range (1..4, or 0 for none)",
         ),

@@ -172,7 +172,7 @@ def test_each_role_has_a_unit_that_checks_before_it_starts(role: str) -> None:
         ),
         (
             "edge",
-            "flows_per_queue = 65536",
+            "flows_per_queue = 262144",
             "flows_per_queue = 1023",
             "$.edge.flows_per_queue: out of range (1024..67108864)",
         ),

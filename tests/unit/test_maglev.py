@@ -112,4 +112,4 @@ def test_a_shape_without_a_seat_for_each_position_is_refused():
 
 def test_a_ring_of_another_size_is_not_compared():
     with pytest.raises(ValueError, match="another number of slots"):
-        moved(array("I", [1]), array("I", [1]))
+        moved(array("H", [1]), array("H", [1]))

@@ -246,4 +246,4 @@ def test_real_of_weight_zero_cannot_save_a_vip():
 def test_empty_ring_has_every_slot():
     down = {(WWW, name): RealState.DOWN for name in (WEB1, WEB2, WEB3)}
 
-    assert plan(down).vips[0].ring == array("I", bytes(4 * RING_SLOTS))
+    assert plan(down).vips[0].ring == array("H", bytes(2 * RING_SLOTS))

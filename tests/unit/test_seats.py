@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from site_fleet import FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet, real, vip, without
 
 from edge_lb.seats import (
+    OWN_MEMORIES_MAX,
     SEATS_MAX,
     VIPS_MAX,
     FoundReal,
@@ -123,6 +125,12 @@ def test_what_the_maps_cannot_hold_is_told():
     assert [reason for _, reason, _ in capacity_faults(fleet(vips=many), FRA)] == [
         f"{VIPS_MAX + 1} VIPs at site `fra`"
     ]
+    roomy = [vip(VipName(f"v{n}"), n + 1, (WEB1,)) for n in range(OWN_MEMORIES_MAX + 1)]
+    own = tuple(replace(one, flows_per_queue=1024) for one in roomy)
+    assert [reason for _, reason, _ in capacity_faults(fleet(vips=own), FRA)] == [
+        f"{OWN_MEMORIES_MAX + 1} VIPs at site `fra` have a flows_per_queue of their own"
+    ]
+    assert list(capacity_faults(fleet(vips=own[1:]), FRA)) == []
     assert len(list(capacity_faults(wide, FRA))) == 1
     assert list(capacity_faults(fleet(), FRA)) == []
 
