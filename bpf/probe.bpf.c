@@ -44,6 +44,9 @@ struct {
 struct way {
 	__u32 ifindex;
 	struct bpf_redir_neigh next; /* the real itself, or the router towards it */
+	__u8 macs[2 * ETH_ALEN];     /* destination and source, if it is resolved */
+	__u8 is_resolved;
+	__u8 is_addressed; /* the MAC addresses are in the packet: nothing is left to ask */
 };
 
 /* What the wrapping must say of the probe; its own checksum may be left to the hardware. */
@@ -106,6 +109,9 @@ static __always_inline enum verdict find_way(struct __sk_buff *skb, const struct
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return VERDICT_DROPPED_NO_ROUTE;
 	way->ifindex = lookup.ifindex;
+	way->is_resolved = found == BPF_FIB_LKUP_RET_SUCCESS;
+	__builtin_memcpy(way->macs, lookup.dmac, ETH_ALEN);
+	__builtin_memcpy(way->macs + ETH_ALEN, lookup.smac, ETH_ALEN);
 	way->next.nh_family = lookup.family;
 	__builtin_memcpy(way->next.ipv6_nh, lookup.ipv6_dst, sizeof(way->next.ipv6_nh));
 	if (real->encap != ENCAP_L2)
@@ -116,6 +122,15 @@ static __always_inline enum verdict find_way(struct __sk_buff *skb, const struct
 		__builtin_memcpy(hop.words, lookup.ipv6_dst, sizeof(hop.words));
 	return is_same_address(&hop, &real->address) ? VERDICT_FORWARDED_L2
 						     : VERDICT_DROPPED_NOT_ON_LINK;
+}
+
+/* The kernel sends no packet to a neighbour of the other family, so it is to be known already. */
+static __always_inline enum verdict address_by_mac(struct __sk_buff *skb, struct way *way)
+{
+	if (!way->is_resolved || bpf_skb_store_bytes(skb, 0, way->macs, sizeof(way->macs), 0))
+		return VERDICT_DROPPED_NO_NEIGHBOUR;
+	way->is_addressed = 1;
+	return VERDICT_FORWARDED_L2;
 }
 
 static __always_inline enum verdict wrap(struct __sk_buff *skb, const struct wrapped *probe,
@@ -154,8 +169,6 @@ static __always_inline enum verdict send_probe(struct __sk_buff *skb, struct way
 	if (!real)
 		return VERDICT_DROPPED_UNKNOWN_REAL;
 	outer_ipv6 = real->family == FAMILY_IPV6;
-	if (real->encap == ENCAP_L2 && outer_ipv6 != (probe.protocol == IPPROTO_IPV6))
-		return VERDICT_DROPPED_REAL_UNSUPPORTED;
 	if (!setting)
 		return VERDICT_DROPPED_NO_TUNNEL_SOURCE;
 	source = outer_ipv6 ? &setting->tunnel_source_v6 : &setting->tunnel_source;
@@ -166,6 +179,8 @@ static __always_inline enum verdict send_probe(struct __sk_buff *skb, struct way
 		ip_bytes += wrapping_bytes(outer_ipv6, real->encap == ENCAP_GUE);
 	}
 	verdict = find_way(skb, source, real, ip_bytes, way);
+	if (verdict == VERDICT_FORWARDED_L2 && outer_ipv6 != (probe.protocol == IPPROTO_IPV6))
+		return address_by_mac(skb, way);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
 	if (real->encap == ENCAP_GUE)
@@ -186,6 +201,8 @@ int probe(struct __sk_buff *skb)
 	if (verdict < VERDICT_FIRST_FORWARDED)
 		return TC_ACT_SHOT;
 	skb->mark = 0;
+	if (way.is_addressed)
+		return bpf_redirect(way.ifindex, 0);
 	return bpf_redirect_neigh(way.ifindex, &way.next, sizeof(way.next), 0);
 }
 

@@ -13,6 +13,7 @@ import socket
 import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass
+from ipaddress import ip_address
 from types import SimpleNamespace
 
 import aiohttp
@@ -52,6 +53,8 @@ async def run_check(
     trace = SimpleNamespace(connected=False)
     ok = False
     try:
+        if mark and _is_own(address):
+            raise _Failure('the VIP is an address of this edge: check it with via = "direct"')
         async with asyncio.timeout(check.timeout_s):
             if check.kind is CheckKind.TCP:
                 reason = await _tcp(check, address)
@@ -107,6 +110,17 @@ def _marked_socket(place: aiohttp.AddrInfoType) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def _is_own(address: Address) -> bool:
+    """Whether the kernel keeps packets for this address: a check would meet this very host."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect((str(address), 9))  # sends nothing, but finds the route and the source
+        except OSError:
+            return False
+        return ip_address(asked.getsockname()[0]) == address
 
 
 async def _tcp(check: Check, address: Address) -> str:

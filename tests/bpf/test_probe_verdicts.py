@@ -12,7 +12,14 @@ from pyroute2 import IPRoute
 from bpf import packets
 from bpf.errors import CallFailedError
 from bpf.trial import Balancer, Service
-from bpf.workbench import FAR_NETWORK, GATEWAY, NEIGHBOURS, SAME_SIDE_REAL, TUNNEL_SOURCE
+from bpf.workbench import (
+    FAR_NETWORK,
+    GATEWAY,
+    NEIGHBOURS,
+    SAME_SIDE_REAL,
+    SILENT_REAL,
+    TUNNEL_SOURCE,
+)
 from edge_lb import prober
 from edge_lb.prober import INTERFACE, Prober
 
@@ -80,11 +87,6 @@ CASES = (
         send=lambda way: send(way, 0xFFFFF),
     ),
     Case(
-        verdict="DROPPED_REAL_UNSUPPORTED",
-        name="an IPv6 real by MAC, for an IPv4 VIP",
-        send=lambda way: send(way, 15),
-    ),
-    Case(
         verdict="DROPPED_NO_TUNNEL_SOURCE",
         name="before the first plan",
         send=lambda way: send(way, 1),
@@ -93,8 +95,22 @@ CASES = (
     Case(verdict="DROPPED_NO_ROUTE", name="no route", send=lambda way: send(way, 8)),
     Case(verdict="DROPPED_NO_ROUTE", name="a refusing route", send=lambda way: send(way, 9)),
     Case(verdict="DROPPED_NOT_ON_LINK", name="L2 by a router", send=lambda way: send(way, 6)),
+    Case(
+        verdict="DROPPED_NO_NEIGHBOUR",
+        name="L2 of another family, not resolved yet",
+        send=lambda way: send(way, 5, vip="2001:db8::1"),
+        before=lambda balancer: balancer.write_real(
+            Service(octet=5, real=SILENT_REAL, encap="ENCAP_L2"), epoch=2
+        ),
+    ),
     Case(verdict="DROPPED_TOO_BIG", name="longer than the way carries", send=send_large),
     Case(verdict="FORWARDED_L2", name="on the same subnet", send=lambda way: send(way, 11)),
+    Case(verdict="FORWARDED_L2", name="an IPv6 real for IPv4", send=lambda way: send(way, 15)),
+    Case(
+        verdict="FORWARDED_L2",
+        name="an IPv4 real for IPv6",
+        send=lambda way: send(way, 11, vip="2001:db8::1"),
+    ),
     Case(verdict="FORWARDED_GUE", name="behind the gateway", send=lambda way: send(way, 1)),
     Case(verdict="FORWARDED_GUE", name="by IPv6", send=lambda way: send(way, 4)),
     Case(verdict="FORWARDED_IPIP", name="by IPIP", send=lambda way: send(way, 13)),
@@ -174,12 +190,15 @@ def test_every_tunnel_carries_probes_of_both_families(
     assert inner.payload[8:] == b"probe"
 
 
-def test_an_l2_probe_keeps_its_packet_and_gets_the_reals_mac(way: Prober):
-    frame = caught(way, 11)
+@pytest.mark.parametrize("vip", [VIP, "2001:db8::1"])
+def test_an_l2_probe_keeps_its_packet_and_gets_the_reals_mac(way: Prober, vip: str):
+    frame = caught(way, 11, vip=vip)
 
-    inner = packets.read_ipv4(frame[packets.ETHERNET_BYTES :])
+    inner = packets.read_ip(frame[packets.ETHERNET_BYTES :])
     assert frame[:6].hex(":") == NEIGHBOURS[SAME_SIDE_REAL][1]
-    assert (str(inner.source), str(inner.destination)) == (TUNNEL_SOURCE, VIP)
+    assert frame[12:14] == packets.frame_of(frame[packets.ETHERNET_BYTES :])[12:14]
+    assert str(inner.destination) == vip
+    assert inner.payload[8:] == b"probe"
 
 
 def test_without_the_interface_a_marked_packet_is_refused(balancer: Balancer, way: Prober):

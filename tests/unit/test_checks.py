@@ -75,6 +75,14 @@ async def test_tcp_check_is_well_when_the_handshake_completes():
     assert 0 < result.duration_ms < 2000
 
 
+async def test_a_check_by_the_tunnel_never_takes_the_edge_itself_for_a_real():
+    async with serving(silent) as port, open_session() as session:
+        result = await run_check(http(CheckKind.TCP, port=port), HERE, session, mark=0x57500001)
+
+    assert not result.ok
+    assert result.reason.startswith("the VIP is an address of this edge")
+
+
 @pytest.mark.parametrize("kind", [CheckKind.TCP, CheckKind.HTTP])
 async def test_closed_port_is_refused(kind: CheckKind):
     with closing(socket.create_server((str(HERE), 0))) as listener:

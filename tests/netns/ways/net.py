@@ -122,17 +122,17 @@ class WayNet:
             self._plug(self.reals[name], "eth0", name, spot.segment)
         netns.create(self.client)
         self._veth(self.client, "eth0", "c0")
-        self._address(self.router, "c0", CLIENT.gateway)
+        self.address(self.router, "c0", CLIENT.gateway)
         self._take_over_first_wire()
-        self._address(self.edge, "eth0", EDGE)
-        self._address(self.edge, "eth1", EDGE_OTHER_ARM)
+        self.address(self.edge, "eth0", EDGE)
+        self.address(self.edge, "eth1", EDGE_OTHER_ARM)
         for name, spot in REALS.items():
-            self._address(self.reals[name], "eth0", spot)
-            self._route(self.reals[name], spot)
+            self.address(self.reals[name], "eth0", spot)
+            self.route(self.reals[name], spot)
         for number in CLIENT_SOURCES:
-            self._address(self.client, "eth0", Spot(CLIENT.segment, number))
-        self._route(self.client, CLIENT)
-        self._route(self.edge, EDGE)
+            self.address(self.client, "eth0", Spot(CLIENT.segment, number))
+        self.route(self.client, CLIENT)
+        self.route(self.edge, EDGE)
         with NetNS(self.router) as router:
             for network, gateway in zip(VIP_NETWORKS, (EDGE.ipv4, EDGE.ipv6), strict=True):
                 router.route("add", dst=network, gateway=gateway)
@@ -143,7 +143,7 @@ class WayNet:
             router.link("add", ifname=f"br{segment}", kind="bridge")
             index = router.link_lookup(ifname=f"br{segment}")[0]
             router.link("set", index=index, mtu=SITE_MTU, state="up")
-        self._address(self.router, f"br{segment}", Spot(segment, 1))
+        self.address(self.router, f"br{segment}", Spot(segment, 1))
 
     def _plug(self, namespace: str, interface: str, port: str, segment: int) -> None:
         """A wire from a host to a port of the router's bridge."""
@@ -173,13 +173,13 @@ class WayNet:
         bridge = self.index(self.router, "br0")
         self.set_link(self.router, "far0", mtu=SITE_MTU, master=bridge)
 
-    def _address(self, namespace: str, interface: str, spot: Spot) -> None:
+    def address(self, namespace: str, interface: str, spot: Spot) -> None:
         with NetNS(namespace) as ns:
             index = ns.link_lookup(ifname=interface)[0]
-            ns.addr("add", index=index, address=spot.ipv4, prefixlen=24)
-            ns.addr("add", index=index, address=spot.ipv6, prefixlen=64, flags=NODAD)
+            ns.addr("replace", index=index, address=spot.ipv4, prefixlen=24)
+            ns.addr("replace", index=index, address=spot.ipv6, prefixlen=64, flags=NODAD)
 
-    def _route(self, namespace: str, spot: Spot) -> None:
+    def route(self, namespace: str, spot: Spot) -> None:
         with NetNS(namespace) as ns:
             ns.route("replace", dst="0.0.0.0/0", gateway=spot.gateway.ipv4)
             ns.route("replace", dst="::/0", gateway=spot.gateway.ipv6, family=socket.AF_INET6)

@@ -31,8 +31,8 @@ from ways.server import PORT
 
 DEAD_PORT = 9  # nobody listens there
 CHECK = (
-    'check = {{ kind = "tcp", port = {port}, interval_s = 0.5, timeout_s = 0.4, rise = 1, '
-    "fall = 2 }}"
+    'check = {{ kind = "tcp", port = {port}, via = "{via}", interval_s = 0.5, timeout_s = 0.4, '
+    "rise = 1, fall = 2 }}"
 )
 SERVER = str(Path(__file__).with_name("server.py"))
 
@@ -47,16 +47,23 @@ class WayVip:
     options: str = ""
     port: int = PORT
     check_port: int = PORT
+    check_via: str = "tunnel"
+    is_of_edge: bool = False
 
     @property
     def family(self) -> int:
         return 6 if ":" in self.address else 4
 
+    @property
+    def is_checked_well(self) -> bool:
+        return self.check_port != DEAD_PORT and not self.is_of_edge
+
     def text(self) -> str:
         reals = ", ".join(f'"{name}"' for name in self.reals)
         return (
             f'[vip.{self.name}]\nsite = "fra"\naddress = "{self.address}"\nport = {self.port}\n'
-            f"reals = [{reals}]\n{self.options}\n{CHECK.format(port=self.check_port)}\n"
+            f"reals = [{reals}]\n{self.options}\n"
+            f"{CHECK.format(port=self.check_port, via=self.check_via)}\n"
         )
 
 
@@ -65,12 +72,10 @@ def address_of(family: int, number: int) -> str:
 
 
 def _ways() -> Iterator[tuple[str, int, str]]:
-    """Every pairing: by L2 the real is reached by the VIP's own family."""
     for encap in ("l2", "gue", "ipip"):
         for family in (4, 6):
             for real in REALS:
-                if encap != "l2" or family == family_of(real):
-                    yield encap, family, real
+                yield encap, family, real
 
 
 WAYS = {
@@ -98,21 +103,18 @@ def _special(first: int) -> Iterator[WayVip]:
             yield WayVip(f"{name}{family}", address, tuple(REALS), options, port)
 
 
-def _without_reals(first: int, *fallbacks: str) -> Iterator[WayVip]:
-    """VIPs whose one real answers no check."""
-    for number, fallback in enumerate(fallbacks, first):
-        for family in (4, 6):
-            address, options = address_of(family, number), f'fallback = "{fallback}"'
-            yield WayVip(f"{fallback}{family}", address, ("near4",), options, check_port=DEAD_PORT)
+def _without_reals(first: int) -> Iterator[WayVip]:
+    """VIPs whose one real passes no check."""
+    one, to_pass = ("near4",), 'fallback = "pass"'
+    for family in (4, 6):
+        reset, passed, own = (address_of(family, number) for number in range(first, first + 3))
+        yield WayVip(f"reset{family}", reset, one, 'fallback = "reset"', check_port=DEAD_PORT)
+        direct = {"check_port": DEAD_PORT, "check_via": "direct"}
+        yield WayVip(f"pass{family}", passed, one, to_pass, is_of_edge=True, **direct)
+        yield WayVip(f"own{family}", own, one, to_pass, is_of_edge=True)
 
 
-SHARED = {
-    vip.name: vip
-    for vip in (
-        *_special(60),
-        *_without_reals(70, "reset", "pass"),
-    )
-}
+SHARED = {vip.name: vip for vip in (*_special(60), *_without_reals(70))}
 
 
 def fleet_text(vips: Iterable[WayVip]) -> str:
@@ -197,27 +199,27 @@ class WaySite:
             f'tunnel_source = "{EDGE.ipv4}"\ntunnel_source_v6 = "{EDGE.ipv6}"\n'
             f"mtu = {SITE_MTU}\n",
         )
-        self._bind_own_vips()
+        self._serve_by_edge()
         self.world.start("-m", "edge_lb", "agent", "--config", str(config))
         for real in REALS:
             self.serve(real)
             self.start_real(real)
         self.world.wait(self.settled)
 
-    def _bind_own_vips(self) -> None:
+    def _serve_by_edge(self) -> None:
         """The VIPs that the edge itself serves when it must are addresses of its own too."""
+        own = [vip for vip in self.vips.values() if vip.is_of_edge]
         with NetNS(self.net.edge) as edge:
-            for vip in self.vips.values():
-                if "pass" in vip.options:
-                    bits = {4: 32, 6: 128}[vip.family]
-                    edge.addr("add", index=1, address=vip.address, prefixlen=bits)
+            for vip in own:
+                bits = {4: 32, 6: 128}[vip.family]
+                edge.addr("add", index=1, address=vip.address, prefixlen=bits)
+        self.world.start(SERVER, "edge", *(vip.address for vip in own))
 
     def settled(self) -> bool:
         """Whether every check of what is served has passed, and of the others none."""
         rows = self.rows()
         return bool(rows) and all(
-            row.state == ("DOWN" if self.vips[row.vip].check_port == DEAD_PORT else "UP")
-            for row in rows
+            row.state == ("UP" if self.vips[row.vip].is_checked_well else "DOWN") for row in rows
         )
 
     # --- what the daemons say ---

@@ -11,7 +11,7 @@ import pytest
 from pyroute2 import NetNS
 
 from ops.lab.world import inside
-from ways.net import EDGE_OTHER_ARM, NODAD, REALS, Spot, family_of
+from ways.net import EDGE, EDGE_OTHER_ARM, REALS, Spot, family_of
 from ways.site import WAYS, WaySite
 
 pytestmark = pytest.mark.netns
@@ -108,11 +108,22 @@ def test_an_interface_of_the_edge_goes_down_and_the_default_route_takes_over(sit
         talking.goes_on()
 
         site.net.set_link(site.net.edge, "eth1", state="up")
-        with NetNS(site.net.edge) as edge:  # as what keeps a host's addresses would
-            index = edge.link_lookup(ifname="eth1")[0]
-            own = EDGE_OTHER_ARM.ipv6
-            edge.addr("replace", index=index, address=own, prefixlen=64, flags=NODAD)
+        site.net.address(site.net.edge, "eth1", EDGE_OTHER_ARM)  # as what keeps addresses would
         for real in FAR:
+            await_mac(site, real, site.net.mac(site.net.reals[real], "eth0"))
+        site.world.wait(site.settled)
+        talking.goes_on()
+
+
+def test_the_interface_of_the_clients_goes_down_and_comes_back(site: WaySite):
+    with talk(site, "near4", "near6", "far6") as talking:
+        site.net.set_link(site.net.edge, "eth0", state="down")
+        site.world.wait(lambda: not any(way.ifindex for way in site.ways_to("near4")))
+
+        site.net.set_link(site.net.edge, "eth0", state="up")
+        site.net.address(site.net.edge, "eth0", EDGE)  # as what keeps a host's addresses would
+        site.net.route(site.net.edge, EDGE)
+        for real in ("near4", "near6"):
             await_mac(site, real, site.net.mac(site.net.reals[real], "eth0"))
         site.world.wait(site.settled)
         talking.goes_on()

@@ -73,3 +73,12 @@ def test_a_vip_that_is_not_bound_fails_alone(site: WaySite):
     for real in gone:
         site.start_real(real)
     site.world.wait(site.settled)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_edge_itself_is_never_taken_for_a_real(site: WaySite, family: int):
+    """Its own server listens at this VIP too."""
+    (row,) = (row for row in site.rows() if row.vip == f"own{family}")
+
+    assert row.state == "DOWN"
+    assert row.reason.startswith("the VIP is an address of this edge")
