@@ -163,6 +163,14 @@ static __always_inline int take_token(struct bucket *bucket, __u64 interval, __u
 	return 0;
 }
 
+/* Null only where the map is missing, which it never is. */
+static __always_inline const struct filter_settings *find_filter(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&filter_settings, &zero);
+}
+
 /* The rule of the longest prefix within a scope, or null. */
 static __always_inline const struct filter_rule *
 find_rule(const struct filter_settings *setting, const struct address *client, __u32 scope)
@@ -210,10 +218,9 @@ static __always_inline enum verdict obey_rule(const struct packet *packet,
 }
 
 /* The rules for all VIPs. */
-static __always_inline enum verdict filter_source(const struct packet *packet)
+static __always_inline enum verdict filter_source(const struct filter_settings *setting,
+						  const struct packet *packet)
 {
-	__u32 zero = 0;
-	const struct filter_settings *setting = bpf_map_lookup_elem(&filter_settings, &zero);
 	const struct filter_rule *rule;
 
 	if (!setting || !(setting->ipv4_rules | setting->ipv6_rules))
@@ -225,10 +232,10 @@ static __always_inline enum verdict filter_source(const struct packet *packet)
 }
 
 /* The rules that name the packet's VIP, then the VIP's own limit. */
-static __always_inline enum verdict filter_vip(const struct packet *packet)
+static __always_inline enum verdict filter_vip(const struct filter_settings *setting,
+					       const struct packet *packet)
 {
-	__u32 index = packet->vip_index, zero = 0;
-	const struct filter_settings *setting = bpf_map_lookup_elem(&filter_settings, &zero);
+	__u32 index = packet->vip_index;
 	enum verdict verdict = VERDICT_UNDECIDED;
 	const struct filter_rule *rule;
 	const struct vip_limit *limit;

@@ -28,7 +28,7 @@
 /* Keeps the names of the verdicts in BTF. */
 const volatile enum verdict verdict_names = VERDICT_COUNT;
 
-static __always_inline enum verdict find_vip(struct packet *packet, struct vip *found)
+static __always_inline enum verdict find_vip(struct packet *packet, const struct vip **found)
 {
 	__u8 protocol = packet->flow.protocol;
 	const struct service *service = find_service(
@@ -42,12 +42,12 @@ static __always_inline enum verdict find_vip(struct packet *packet, struct vip *
 			return packet->fragment == FRAGMENT_ORPHAN ? VERDICT_DROPPED_FRAGMENT
 								   : VERDICT_DROPPED_NO_SERVICE;
 	}
-	*found = service->vip;
-	if (packet->fragment == FRAGMENT_ORPHAN && !found->two_tuple)
+	*found = &service->vip;
+	if (packet->fragment == FRAGMENT_ORPHAN && !service->vip.two_tuple)
 		return VERDICT_DROPPED_FRAGMENT;
-	if (found->two_tuple)
+	if (service->vip.two_tuple)
 		packet->flow.client_port = packet->flow.vip_port = 0;
-	packet->vip_index = found->index;
+	packet->vip_index = service->vip.index;
 	return packet->ttl <= 1 ? VERDICT_DROPPED_TTL : VERDICT_UNDECIDED;
 }
 
@@ -139,35 +139,49 @@ static __always_inline enum verdict fall_back(struct xdp_md *ctx, const struct p
 	}
 }
 
+/* Whose packet is it, and may the client send it? Undecided means: a VIP's, and it may. */
+static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *packet,
+					  const struct vip **vip)
+{
+	const struct filter_settings *filter = find_filter();
+	enum verdict verdict = parse(ctx, packet);
+	enum verdict filtered;
+
+	if (verdict >= VERDICT_UNDECIDED) {
+		filtered = filter_source(filter, packet);
+		if (filtered != VERDICT_UNDECIDED)
+			return filtered;
+	}
+	if (verdict == VERDICT_UNUSUAL)
+		verdict = parse_unusual(ctx, packet);
+	if (verdict != VERDICT_UNDECIDED)
+		return verdict;
+	if (packet->fragment == FRAGMENT_LATER)
+		recall_datagram(packet);
+	verdict = find_vip(packet, vip);
+	return verdict == VERDICT_UNDECIDED ? filter_vip(filter, packet) : verdict;
+}
+
 static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet)
 {
 	const struct real_value *real = NULL;
-	enum verdict verdict = parse(ctx, packet);
-	enum verdict filtered, sent;
-	struct vip vip;
+	const struct vip *vip = NULL;
+	enum verdict verdict = admit(ctx, packet, &vip);
+	enum verdict sent;
 	__u64 flow;
 
-	if (verdict >= VERDICT_UNDECIDED && (filtered = filter_source(packet)) != VERDICT_UNDECIDED)
-		return filtered;
-	if (verdict == VERDICT_UNUSUAL)
-		verdict = parse_unusual(ctx, packet);
-	if (verdict == VERDICT_UNDECIDED && packet->fragment == FRAGMENT_LATER)
-		recall_datagram(packet);
-	if (verdict == VERDICT_UNDECIDED)
-		verdict = find_vip(packet, &vip);
-	if (verdict == VERDICT_UNDECIDED)
-		verdict = filter_vip(packet);
-	if (verdict != VERDICT_UNDECIDED)
+	if (verdict != VERDICT_UNDECIDED || !vip)
 		return verdict;
 	flow = flow_hash(&packet->flow, 0);
-	packet->hash = vip.by_source ? flow_hash(&packet->flow, 1) : flow;
-	verdict = pick_real(ctx, packet, &vip, flow, &real);
+	packet->hash = vip->by_source ? flow_hash(&packet->flow, 1) : flow;
+	verdict = pick_real(ctx, packet, vip, flow, &real);
 	if (!real || verdict < VERDICT_FIRST_FORWARDED)
-		return verdict == VERDICT_DROPPED_NO_REAL ? fall_back(ctx, packet, vip.fallback)
+		return verdict == VERDICT_DROPPED_NO_REAL ? fall_back(ctx, packet, vip->fallback)
 							  : verdict;
 	if (packet->fragment == FRAGMENT_FIRST)
 		remember_datagram(packet, real->epoch);
-	sent = send(ctx, packet, real);
+	sent = verdict == VERDICT_FORWARDED_REMEMBERED ? send_swiftly(ctx, packet, real)
+						       : send(ctx, packet, real);
 	if (sent == VERDICT_DROPPED_TOO_BIG)
 		return answer_too_big(ctx, packet);
 	if (sent != VERDICT_UNDECIDED)

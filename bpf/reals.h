@@ -39,7 +39,7 @@ struct next_hop {
 	__u8 source[ETH_ALEN];
 	struct vlan_tag outer;
 	struct vlan_tag inner; /* only behind an outer one */
-};
+} __attribute__((aligned(8)));
 
 struct real_value {
 	struct address address;
@@ -49,6 +49,7 @@ struct real_value {
 	enum real_state state;
 	__u8 tunnel_checksum; /* fill in the outer UDP checksum */
 	struct next_hop hop;
+	__u64 pad; /* always zero: a real fills a cache line */
 };
 
 struct settings_value {
@@ -58,11 +59,12 @@ struct settings_value {
 	__u16 mtu; /* bytes of IP packet on the way to the reals; 0: the route alone decides */
 };
 
-_Static_assert(sizeof(struct real_value) == 56, "real value layout");
+_Static_assert(sizeof(struct real_value) == 64, "a real fills a cache line");
 _Static_assert(sizeof(struct settings_value) == 40, "settings layout");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* which lays values on cache lines */
 	__uint(max_entries, MAX_REALS);
 	__type(key, __u32);
 	__type(value, struct real_value);

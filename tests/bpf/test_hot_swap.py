@@ -82,7 +82,7 @@ def other(pin_dir: Path, path: Path | None = None) -> Datapath:
 SLOWER = ("return packet->ttl <= 1 ?", "return packet->ttl <= 2 ?")
 FAULTS = {
     "finds no VIP": (
-        *("\tpacket->vip_index = found->index;", "\treturn VERDICT_PASSED_NOT_VIP;"),
+        *("\tpacket->vip_index = service->vip.index;", "\treturn VERDICT_PASSED_NOT_VIP;"),
         "PASSED_NOT_VIP, wanted FORWARDED_NEW",
     ),
     "reads another ring": (
