@@ -25,6 +25,7 @@ SITE_MTU = 1600  # room for the widest wrapping around a client's packet
 NODAD = 0x02  # an address is usable at once
 VIP_NETWORKS = ("198.51.100.0/24", "2001:db8:1::/64")
 CLIENT_SOURCES = tuple(range(2, 26))  # last octets of the client's addresses
+FRESH_SOURCE = 30  # one more, that reals have not sent to before
 SYSCTLS = {
     "ipv4/ip_forward": "1",
     "ipv6/conf/all/forwarding": "1",
@@ -129,7 +130,7 @@ class WayNet:
         for name, spot in REALS.items():
             self.address(self.reals[name], "eth0", spot)
             self.route(self.reals[name], spot)
-        for number in CLIENT_SOURCES:
+        for number in (*CLIENT_SOURCES, FRESH_SOURCE):
             self.address(self.client, "eth0", Spot(CLIENT.segment, number))
         self.route(self.client, CLIENT)
         self.route(self.edge, EDGE)

@@ -24,7 +24,7 @@ from bpf.btf import Btf
 from bpf.program import BPFFS, unload
 from edge_lb.flow import address_octets
 from edge_lb.real_agent import RealAgent, load_real
-from gslb.fleet.views import Drops, RealList, RealRow, VipList, VipRow
+from gslb.fleet.views import Drops, FlowWhere, RealList, RealRow, VipList, VipRow
 from ops.lab.world import inside
 from ways.net import CLIENT, EDGE, REALS, SITE_MTU, Spot, WayNet, family_of
 from ways.server import PORT
@@ -87,6 +87,7 @@ WAYS = {
 
 
 SPECIAL = {
+    "many": "",
     "udp": 'protocol = "udp"',
     "pair": 'protocol = "udp"\nfragments = "two_tuple"',
     "affine": 'affinity = "source"',
@@ -268,6 +269,12 @@ class WaySite:
             }
         finally:
             os.close(fd)
+
+    def flow(self, vip: WayVip, connection: socket.socket) -> FlowWhere:
+        """Where the edge sends a connection of the client."""
+        address, port = connection.getsockname()[:2]
+        client = f"[{address}]:{port}" if vip.family == 6 else f"{address}:{port}"
+        return self.world.ask(self.admin, f"/flow?client={client}&vip={vip.name}", FlowWhere)
 
     # --- what a client does ---
 

@@ -6,14 +6,14 @@ import hashlib
 import random
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from pyroute2 import NetNS
 
 from bpf.packets import MORE_FRAGMENTS, UDP, ipv4, udp
 from ops.lab.world import inside
-from ways.net import CLIENT, CLIENT_MTU, CLIENT_SOURCES, REALS, SITE_MTU, family_of
+from ways.net import CLIENT, CLIENT_MTU, CLIENT_SOURCES, FRESH_SOURCE, REALS, SITE_MTU, family_of
 from ways.server import PORT
 from ways.site import SHARED, WAYS, WaySite
 
@@ -154,16 +154,42 @@ def small_link(site: WaySite) -> Iterator[None]:
     site.net.set_link(site.net.router, "c0", mtu=CLIENT_MTU)
 
 
+def download(connection: socket.socket) -> tuple[str, int]:
+    """Asks for more than fits; who sent it, and how much came."""
+    connection.sendall(f"{DOWNLOAD_BYTES}\n".encode())
+    connection.shutdown(socket.SHUT_WR)
+    with connection.makefile("rb") as answer:
+        return answer.readline().decode().strip(), len(answer.read())
+
+
 @pytest.mark.usefixtures("small_link")
 def test_a_router_between_tells_the_real_by_way_of_the_edge(site: WaySite):
     for source, vip in zip(CLIENT_SOURCES, WAYS.values(), strict=True):
         before = site.verdicts()["FORWARDED_ICMP"]
 
         with site.connect(vip, source) as connection:
-            connection.sendall(f"{DOWNLOAD_BYTES}\n".encode())
-            connection.shutdown(socket.SHUT_WR)
-            with connection.makefile("rb") as answer:
-                assert answer.readline().decode().strip() == vip.reals[0]
-                assert len(answer.read()) == DOWNLOAD_BYTES
+            assert download(connection) == (vip.reals[0], DOWNLOAD_BYTES)
 
         assert site.verdicts()["FORWARDED_ICMP"] > before
+
+
+@pytest.mark.usefixtures("small_link")
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_real_that_has_the_connection_is_told_though_the_ring_names_another(
+    site: WaySite, family: int
+):
+    vip, drained = SHARED[f"many{family}"], "near4"
+    before = site.verdicts()["FORWARDED_ICMP"]
+    with ExitStack() as stack:
+        while True:
+            connection = stack.enter_context(site.connect(vip, FRESH_SOURCE))
+            if site.flow(vip, connection).ring_real == drained:
+                break
+        stack.callback(site.world.tell, site.admin, "/real/undrain", {"name": drained})
+        site.world.tell(site.admin, "/real/drain", {"name": drained, "force": "1"})
+        assert site.flow(vip, connection).ring_real != drained
+
+        assert download(connection) == (drained, DOWNLOAD_BYTES)
+
+    assert site.verdicts()["FORWARDED_ICMP"] > before
+    site.world.wait(site.settled)
