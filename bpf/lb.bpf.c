@@ -13,6 +13,7 @@
 #include "flow.h"
 #include "flows.h"
 #include "fragments.h"
+#include "icmp_error.h"
 #include "lb_verdict.h"
 #include "maps.h"
 #include "packet.h"
@@ -21,7 +22,6 @@
 #include "reset.h"
 #include "ring.h"
 #include "seen.h"
-#include "too_big.h"
 #include "unusual.h"
 #include "verdict.h"
 
@@ -48,7 +48,7 @@ static __always_inline enum verdict find_vip(struct packet *packet, const struct
 	if (service->vip.two_tuple)
 		packet->flow.client_port = packet->flow.vip_port = 0;
 	packet->vip_index = service->vip.index;
-	return packet->ttl <= 1 ? VERDICT_DROPPED_TTL : VERDICT_UNDECIDED;
+	return VERDICT_UNDECIDED;
 }
 
 /* The real that a first fragment or a connection id named, if it still is that one, and up. */
@@ -159,7 +159,11 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *pac
 	if (packet->fragment == FRAGMENT_LATER)
 		recall_datagram(packet);
 	verdict = find_vip(packet, vip);
-	return verdict == VERDICT_UNDECIDED ? filter_vip(filter, packet) : verdict;
+	if (verdict == VERDICT_UNDECIDED)
+		verdict = filter_vip(filter, packet);
+	if (verdict == VERDICT_UNDECIDED && packet->ttl <= 1)
+		verdict = answer_time_exceeded(ctx, packet);
+	return verdict;
 }
 
 static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet)

@@ -23,7 +23,7 @@ enum verdict {
 	VERDICT_DROPPED_PREFIX_RATE, /* the client's prefix sends faster than its rule allows */
 	VERDICT_DROPPED_VIP_RATE,    /* the VIP gets more than its limit */
 	VERDICT_DROPPED_NO_SERVICE,  /* a VIP's address, but no VIP on this port and protocol */
-	VERDICT_DROPPED_TTL,         /* no hop left */
+	VERDICT_DROPPED_TTL,         /* no hop left, and nobody is to be told */
 	VERDICT_DROPPED_NO_RING,     /* the VIP has no ring yet */
 	VERDICT_DROPPED_NO_REAL,     /* the slot is empty, or its real is down */
 	VERDICT_DROPPED_NO_TUNNEL_SOURCE, /* the edge has no tunnel source of the real's family */
@@ -36,9 +36,10 @@ enum verdict {
 	VERDICT_DROPPED_NOT_ON_LINK,    /* an L2 real that is behind a router */
 	VERDICT_DROPPED_NO_HEADROOM,    /* the driver left no room for the wrapping */
 
-	VERDICT_ANSWERED_PING,    /* an echo request to a VIP, sent back as the reply */
-	VERDICT_ANSWERED_TOO_BIG, /* the client is told which size fits after the wrapping */
-	VERDICT_ANSWERED_RESET,   /* no real is up, and the VIP says that the client be told */
+	VERDICT_ANSWERED_PING,          /* an echo request to a VIP, sent back as the reply */
+	VERDICT_ANSWERED_TOO_BIG,       /* the client is told which size fits after the wrapping */
+	VERDICT_ANSWERED_TIME_EXCEEDED, /* the client is told that no hop was left */
+	VERDICT_ANSWERED_RESET,         /* no real is up, and the VIP wants it said */
 
 	VERDICT_FORWARDED_REMEMBERED, /* the flow table named the real */
 	VERDICT_FORWARDED_NEW,        /* the ring named it, and the flow is now remembered */

@@ -12,7 +12,8 @@
 const volatile __u64 reply_cost_ns = 1000ULL * 1000;        /* 1000 replies a second */
 const volatile __u64 reply_burst_ns = 100 * 1000ULL * 1000; /* 100 at once */
 
-/* Each address family has its own, so that one cannot silence the other. */
+/* Each address family has its own, so that one cannot silence the other; IPv6 stands behind IPv4.
+ */
 enum reply {
 	REPLY_PING_IPV4,
 	REPLY_PING_IPV6,
@@ -20,6 +21,8 @@ enum reply {
 	REPLY_TOO_BIG_IPV6,
 	REPLY_RESET_IPV4,
 	REPLY_RESET_IPV6,
+	REPLY_TIME_EXCEEDED_IPV4,
+	REPLY_TIME_EXCEEDED_IPV6,
 	REPLY_COUNT,
 };
 

@@ -8,6 +8,7 @@ a namespace of its own.
 
 from dataclasses import replace
 
+from bpf.icmp_error_cases import ICMP_ERROR_CASES
 from bpf.option_cases import OPTION_CASES
 from bpf.packets import (
     ACK,
@@ -49,16 +50,16 @@ UNSPECIFIED = "::"
 OCCUPIED_HEADROOM = 200  # metadata that leaves less than 32 bytes before the packet
 
 
-def client_tcp(octet: int, *, flags: int = ACK, payload: bytes = b"", ttl: int = 64) -> bytes:
+def client_tcp(octet: int, *, flags: int = ACK, payload: bytes = b"") -> bytes:
     """A client's TCP frame to port 80 of the service 192.0.2.`octet`."""
     segment = tcp(40000, 80, flags, payload)
-    return ethernet(ipv4(CLIENT, f"192.0.2.{octet}", TCP, segment, ttl=ttl))
+    return ethernet(ipv4(CLIENT, f"192.0.2.{octet}", TCP, segment))
 
 
-def client_tcp_v6(octet: int, *, flags: int = ACK, payload: bytes = b"", ttl: int = 64) -> bytes:
+def client_tcp_v6(octet: int, *, flags: int = ACK, payload: bytes = b"") -> bytes:
     """A client's TCP frame to port 80 of the service 2001:db8::`octet`."""
     segment = tcp(40000, 80, flags, payload)
-    return frame_of(ipv6(CLIENT_V6, f"2001:db8::{octet:x}", TCP, segment, ttl=ttl))
+    return frame_of(ipv6(CLIENT_V6, f"2001:db8::{octet:x}", TCP, segment))
 
 
 def client_udp(octet: int, port: int = 53) -> bytes:
@@ -168,9 +169,6 @@ LB_CASES = (
         name="a port that no VIP has",
         frame=ethernet(ipv4(CLIENT, BOUND_VIP, TCP, tcp(40000, 81))),
     ),
-    Case(verdict="DROPPED_TTL", name="TTL 1", frame=client_tcp(1, ttl=1)),
-    Case(verdict="DROPPED_TTL", name="TTL 0", frame=client_tcp(1, ttl=0)),
-    Case(verdict="DROPPED_TTL", name="hop limit 1", frame=client_tcp_v6(1, ttl=1)),
     Case(verdict="DROPPED_NO_RING", name="a VIP without a ring", frame=client_tcp(2)),
     Case(verdict="DROPPED_NO_REAL", name="an empty slot", frame=client_tcp(3)),
     Case(verdict="DROPPED_NO_REAL", name="a slot whose real is down", frame=client_tcp(10)),
@@ -268,6 +266,7 @@ LB_CASES = (
     *UNUSUAL_CASES,
     *OPTION_CASES,
     *VLAN_CASES,
+    *ICMP_ERROR_CASES,
 )
 
 

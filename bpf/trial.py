@@ -29,6 +29,7 @@ OTHER_V6 = "2001:db8:c::9"
 IP_OPTIONS = bytes([1, 1, 1, 0])  # three no-operations, end of list (RFC 791 section 3.1)
 TUNNEL_MTU = 1500
 QUIC_ROTATION, QUIC_SERVER_ID = 1, 0x0102  # of the service that reads connection ids
+REPLY_NS = 1_000_000  # what one costs a bucket: 1000 a second
 TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
 FLOW_BUCKETS = 256  # of the flow memory of all services
 SLOT_BYTES = 2
@@ -121,7 +122,7 @@ class Balancer:
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
-        self.program = Program.load("lb")
+        self.program = Program.load("lb", constants={"reply_cost_ns": REPLY_NS})
         for service in SERVICES:
             self._serve(service)
         layout = self.program.btf.struct("service")
@@ -147,10 +148,10 @@ class Balancer:
         for datagram in tuple(self.program.maps["datagrams"].keys()):
             self.program.maps["datagrams"].delete(datagram)
 
-    def write_buckets(self, *, refilled_ns: int) -> None:
-        """Empties the buckets of replies; they refill from that moment of the monotonic clock."""
+    def write_buckets(self, *, refilled_ns: int, answers: int = 0) -> None:
+        """Leaves so many replies of each kind; more from that moment of the monotonic clock on."""
         buckets = self.program.maps["reply_buckets"]
-        value = buckets.shape.value.pack(credit_ns=0, refilled_ns=refilled_ns)
+        value = buckets.shape.value.pack(credit_ns=answers * REPLY_NS, refilled_ns=refilled_ns)
         for kind in range(buckets.shape.max_entries):
             buckets.put_at(kind, value)
 

@@ -1,10 +1,9 @@
-"""Cases of the self test off the common path: ICMP, fragments, extension headers, too big packets.
+"""Cases of the self test off the common path: ICMP, fragments, extension headers.
 
 Owns the packets and their verdicts; bpf/selftest.py runs them with its own. Pure.
 """
 
 from bpf.packets import (
-    DONT_FRAGMENT,
     ICMP,
     ICMPV6,
     MORE_FRAGMENTS,
@@ -28,7 +27,6 @@ from bpf.trial import (
     IP_OPTIONS,
     OTHER,
     OTHER_V6,
-    TUNNEL_MTU,
     Balancer,
     Case,
 )
@@ -40,7 +38,6 @@ TOO_BIG_V6, ECHO_V6, ECHO_REPLY_V6 = 2, 128, 129
 FRAG_NEEDED = 4
 HOP_BY_HOP, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 44, 51, 60
 NEVER = 1 << 62  # a moment of the clock that will not come
-FITS = TUNNEL_MTU - 32  # of the client's packet, in GUE over IPv4
 FIRST_PART, LATER_PART = udp(40000, 53, bytes(24)), bytes(16)
 
 
@@ -118,18 +115,6 @@ def later_fragment_v6(destination: str = BOUND_VIP_V6) -> bytes:
 def extended(headers: bytes, *, first: int, destination: str = BOUND_VIP_V6) -> bytes:
     """TCP to port 80 behind extension headers."""
     return frame_of(ipv6(CLIENT_V6, destination, first, headers + tcp(40000, 80)))
-
-
-def sized(ip_bytes: int, *, fragment: int = DONT_FRAGMENT, source: str = CLIENT) -> bytes:
-    """TCP over IPv4 in a packet of so many bytes."""
-    segment = tcp(40000, 80, payload=bytes(ip_bytes - 40))
-    return ethernet(ipv4(source, BOUND_VIP, TCP, segment, fragment=fragment))
-
-
-def sized_v6(ip_bytes: int) -> bytes:
-    """TCP over IPv6 in a packet of so many bytes."""
-    segment = tcp(40000, 80, payload=bytes(ip_bytes - 60))
-    return frame_of(ipv6(CLIENT_V6, BOUND_VIP_V6, TCP, segment))
 
 
 def with_first_fragment(balancer: Balancer) -> None:
@@ -327,37 +312,4 @@ EXTENSION_CASES = (
     ),
 )
 
-SIZE_CASES = (
-    Case(verdict="ANSWERED_TOO_BIG", name="one byte above the MTU", frame=sized(FITS + 1)),
-    Case(verdict="ANSWERED_TOO_BIG", name="one byte above, IPv6", frame=sized_v6(FITS + 1)),
-    Case(verdict="FORWARDED_NEW", name="exactly the MTU, IPv6", frame=sized_v6(FITS)),
-    Case(
-        verdict="DROPPED_TOO_BIG",
-        name="a packet that its sender let be fragmented",
-        frame=sized(FITS + 1, fragment=0),
-    ),
-    Case(
-        verdict="DROPPED_TOO_BIG",
-        name="from a group",
-        frame=sized(FITS + 1, source="239.0.0.1"),
-    ),
-    Case(
-        verdict="DROPPED_TOO_BIG",
-        name="an ICMP error about nothing that was sent",
-        frame=error(from_vip() + bytes(FITS)),
-    ),
-    Case(
-        verdict="DROPPED_REPLY_RATE",
-        name="one too many that is too big",
-        frame=sized(FITS + 1),
-        before=with_spent_replies,
-    ),
-    Case(
-        verdict="DROPPED_REPLY_RATE",
-        name="one too many that is too big, IPv6",
-        frame=sized_v6(FITS + 1),
-        before=with_spent_replies,
-    ),
-)
-
-UNUSUAL_CASES = (*ICMP_CASES, *FRAGMENT_CASES, *EXTENSION_CASES, *SIZE_CASES)
+UNUSUAL_CASES = (*ICMP_CASES, *FRAGMENT_CASES, *EXTENSION_CASES)

@@ -149,7 +149,7 @@ def test_counters_start_anew_with_an_epoch(datapath: Datapath, bench: Workbench)
 
 def test_a_vip_counts_what_became_of_its_packets(datapath: Datapath, bench: Workbench):
     datapath.apply(plan([real(1)], [vip(ring_to(1))]))
-    expired = ethernet(ipv4("198.51.100.7", str(VIP), TCP, tcp(40000, 80), ttl=1))
+    expired = ethernet(ipv4("224.0.0.7", str(VIP), TCP, tcp(40000, 80), ttl=1))
 
     send(datapath, bench, times=3)
     datapath.program.test_run(expired, ifindex=bench.in_ifindex)

@@ -79,7 +79,7 @@ def other(pin_dir: Path, path: Path | None = None) -> Datapath:
     return Datapath("in0", pin_dir, path, flows_per_queue=4096)
 
 
-SLOWER = ("return packet->ttl <= 1 ?", "return packet->ttl <= 2 ?")
+SLOWER = ("UNDECIDED && packet->ttl <= 1)", "UNDECIDED && packet->ttl <= 2)")
 FAULTS = {
     "finds no VIP": (
         *("\tpacket->vip_index = service->vip.index;", "\treturn VERDICT_PASSED_NOT_VIP;"),

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.bpf
 
 CLIENT = IPv4Address("198.51.100.7")
 MILLISECOND = 1_000_000
+HOUR_NS = 3_600_000_000_000
 BURST = 100
 
 
@@ -119,7 +120,8 @@ def test_a_bucket_refills_with_the_clock_and_not_above_its_burst(balancer: Balan
         run(ping(), ifindex=balancer.bench.in_ifindex, repeat=1).action == XDP_TX
         for _ in range(BURST)
     )
-    balancer.write_buckets(refilled_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+    now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    balancer.write_buckets(refilled_ns=now_ns + HOUR_NS)
 
     assert answered == BURST
     assert run(ping(), ifindex=balancer.bench.in_ifindex).action == XDP_DROP

@@ -182,7 +182,7 @@ def test_a_known_way_is_taken_without_asking_the_fib(
     }
 
 
-def test_a_way_that_is_narrower_than_the_packet_drops_it(
+def test_a_way_that_is_narrower_than_the_packet_does_not_take_it(
     datapath: Datapath, ways: NextHops, bench: Workbench
 ):
     narrow = replace(real(1), next_hop=replace(ways.hops[FAR], mtu=100))
@@ -191,7 +191,7 @@ def test_a_way_that_is_narrower_than_the_packet_drops_it(
 
     datapath.program.test_run(ethernet(packet), ifindex=bench.in_ifindex)
 
-    assert datapath.verdicts()["DROPPED_TOO_BIG"].packets == 1
+    assert datapath.verdicts()["ANSWERED_TOO_BIG"].packets == 1
 
 
 def test_a_doubted_neighbour_is_asked_unless_an_operator_named_it(ways: NextHops, bench: Workbench):

@@ -108,6 +108,15 @@ print(who, answer[20], answer[28:].decode())
 """
 
 
+LAST_HOP = """
+import errno, socket, sys
+with socket.socket() as short:
+    short.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+    short.settimeout(10)
+    print(errno.errorcode[short.connect_ex((sys.argv[1], 8080))])
+"""
+
+
 class TaggedSite:
     """The edge in the world's namespace; client, real and switch in others."""
 
@@ -180,3 +189,8 @@ def test_a_connection_reaches_the_real_s_vlan_and_a_ping_is_answered_in_the_clie
 
     assert site.run(PING) == f"{VIP} 0 tagged?"
     assert {"FORWARDED_SYN", "FORWARDED_NEW", "ANSWERED_PING"} <= site.verdicts()
+
+
+def test_the_client_s_kernel_believes_that_its_last_hop_was_the_edge(site: TaggedSite):
+    assert site.run(LAST_HOP) == "EHOSTUNREACH"
+    assert "ANSWERED_TIME_EXCEEDED" in site.verdicts()
