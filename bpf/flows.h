@@ -165,39 +165,47 @@ static __always_inline void touch_flow(struct flow_entry *entry, __u64 hash, __u
 		write_flow(entry, hash, touched);
 }
 
-/* Which flow of a full line gives way: one that was not met again, else all have to be anew. */
-static __always_inline __u32 choose_victim(struct flow_entry *entries, __u32 line, __u64 hash)
+/* Who gives way in a full line: a flow that had no packet since it was last passed over. */
+static __always_inline struct flow_entry *find_idle(struct flow_entry *line)
 {
-	for (__u32 i = 0; i < LINE_FLOWS; i++)
-		if (!(entries[(line + i) % BUCKET_FLOWS].value & FLOW_AGAIN))
-			return line + i;
-	for (__u32 i = 0; i < LINE_FLOWS; i++) {
-		struct flow_entry *entry = &entries[(line + i) % BUCKET_FLOWS];
+	for (int i = 0; i < LINE_FLOWS; i++)
+		if (!(line[i].value & FLOW_AGAIN))
+			return &line[i];
+	return NULL;
+}
 
-		write_flow(entry, entry->seal ^ entry->value, entry->value & ~FLOW_AGAIN);
-	}
-	return line + (hash >> 1) % LINE_FLOWS;
+/* From now on they have to be met again to stay. */
+static __always_inline void pass_over(struct flow_entry *line)
+{
+	for (int i = 0; i < LINE_FLOWS; i++)
+		write_flow(&line[i], line[i].seal ^ line[i].value, line[i].value & ~FLOW_AGAIN);
 }
 
 /*
  * Enters a flow: into a free place of its own line, or of the bucket's other line, or in place of
- * one of its line. A function of its own: a flow needs it once.
+ * an idle flow of its line; 0 when all of them are in use. A function of its own: a flow needs it
+ * once.
  */
 __noinline int remember_flow(struct flow_bucket *bucket, __u64 hash, __u64 value)
 {
-	__u32 line = own_line(hash) * LINE_FLOWS, chosen;
-	int is_full = 1;
+	struct flow_entry *entry, *line;
 
 	if (!bucket)
 		return 0;
-	for (__u32 i = 0; i < BUCKET_FLOWS && is_full; i++) {
-		chosen = line ^ i;
-		is_full = bucket->entries[chosen % BUCKET_FLOWS].value != 0;
+	line = &bucket->entries[own_line(hash) * LINE_FLOWS];
+	for (__u32 i = 0; i < BUCKET_FLOWS; i++) {
+		entry = &bucket->entries[(own_line(hash) * LINE_FLOWS ^ i) % BUCKET_FLOWS];
+		if (!entry->value) {
+			write_flow(entry, hash, value);
+			return 1;
+		}
 	}
-	if (is_full)
-		chosen = choose_victim(bucket->entries, line, hash);
-	write_flow(&bucket->entries[chosen % BUCKET_FLOWS], hash, value);
-	return 1;
+	entry = find_idle(line);
+	if (entry)
+		write_flow(entry, hash, value);
+	else
+		pass_over(line);
+	return entry != NULL;
 }
 
 static __always_inline void forget_flow(struct flow_entry *entry)

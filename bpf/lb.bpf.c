@@ -120,8 +120,8 @@ static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet 
 	if (bucket && !packet->starts_connection) {
 		if (entry)
 			write_flow(entry, flow, flow_value(packet, *real));
-		else
-			remember_flow(bucket, flow, flow_value(packet, *real));
+		else if (!remember_flow(bucket, flow, flow_value(packet, *real)))
+			return VERDICT_FORWARDED_NO_ROOM;
 	}
 	return chosen_by;
 }

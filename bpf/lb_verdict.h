@@ -47,6 +47,7 @@ enum verdict {
 	VERDICT_FORWARDED_REASSIGNED, /* the remembered real is gone: the ring named another */
 	VERDICT_FORWARDED_NO_MEMORY,  /* the VIP wants no flow memory: ring only */
 	VERDICT_FORWARDED_NO_TABLE,   /* this receive queue has no flow table: ring only */
+	VERDICT_FORWARDED_NO_ROOM,    /* flows in use fill its place in flow memory: ring only */
 	VERDICT_FORWARDED_ICMP,       /* an ICMP error, to the real of the flow that it quotes */
 	VERDICT_FORWARDED_FRAGMENT,   /* a later fragment, to the real of its first one */
 	VERDICT_FORWARDED_QUIC,       /* the connection id named the real */

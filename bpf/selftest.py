@@ -87,12 +87,21 @@ def with_flow(balancer: Balancer) -> None:
     balancer.program.test_run(client_tcp(1), ifindex=balancer.bench.in_ifindex)
 
 
+def with_full_memory(balancer: Balancer) -> None:
+    """Flows in use fill the service's one bucket."""
+    for port in range(CROWD):
+        frame = frame_of(ipv4(CLIENT, "192.0.2.24", TCP, tcp(50000 + port, 80)))
+        for _ in range(2):
+            balancer.program.test_run(frame, ifindex=balancer.bench.in_ifindex)
+
+
 def with_flow_of_another_epoch(balancer: Balancer) -> None:
     """The flow's real left, and its index was given to another."""
     with_flow(balancer)
     balancer.write_real(replace(TUNNELLED, real="10.60.0.3"), epoch=2)
 
 
+CROWD = 8  # flows, each in use: a full bucket
 _TO_VIP = ipv4(CLIENT, BOUND_VIP, TCP, tcp(40000, 80))
 _TOO_BIG = bytes(TUNNEL_MTU - 40 - 32 + 1)  # one byte more than fits: IP, TCP, tunnel
 
@@ -255,6 +264,12 @@ LB_CASES = (
         verdict="FORWARDED_NO_MEMORY",
         name="a VIP without flow memory",
         frame=client_tcp(12),
+    ),
+    Case(
+        verdict="FORWARDED_NO_ROOM",
+        name="a flow that finds flows in use only",
+        frame=client_tcp(24),
+        before=with_full_memory,
     ),
     Case(
         verdict="FORWARDED_NO_TABLE",

@@ -70,6 +70,7 @@ class Service:
     two_tuple: bool = False
     fallback: str = "FALLBACK_DROP"
     quic_id_bytes: int = 0
+    flow_buckets: int = FLOW_BUCKETS
     tunnel_checksum: bool = False
 
 
@@ -98,6 +99,7 @@ SERVICES = (
     Service(octet=21, real=TUNNEL_END, two_tuple=True),
     Service(octet=22, real=TUNNEL_END, by_source=True),
     Service(octet=23, real=TUNNEL_END, quic_id_bytes=2),
+    Service(octet=24, real=TUNNEL_END, flow_buckets=1),
 )
 
 
@@ -239,7 +241,7 @@ def _records(layout: Layout, service: Service) -> Iterator[bytes]:
                 protocol,
                 index=service.octet,
                 flow_table=0,
-                flow_buckets=FLOW_BUCKETS if service.flow_memory else 0,
+                flow_buckets=service.flow_buckets if service.flow_memory else 0,
                 by_source=int(service.by_source),
                 two_tuple=int(service.two_tuple),
                 fallback=service.fallback,

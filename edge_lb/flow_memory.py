@@ -23,7 +23,7 @@ from edge_lb.plan import PlannedVip
 
 TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
 SHARED = 0  # the table of all VIPs without one of their own
-SPARE = 2  # places for each flow that shall fit: in a bucket of eight, four flows are expected
+SPARE = 3  # places for each flow that shall fit: one in a thousand finds its bucket full
 ENTRY_BYTES = 16
 TICK_MASK = 0xFFFFFF
 

@@ -16,7 +16,7 @@
 #define ETHERNET_TAIL    6  /* the second word overlaps the first, so that the third starts at IP */
 #define IP_AT            14 /* from here words follow each other, and no field lies across two */
 #define FIRST_PORT       1024
-#define PORTS_A_CLIENT   15 /* bits */
+#define PORTS_A_CLIENT   16 /* bits */
 #define ADDRESSES_A_PORT 8  /* bits */
 
 /* The frame's length, and its first bytes as words. */

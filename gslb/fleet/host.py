@@ -79,7 +79,7 @@ class EdgeSection(_Section, frozen=True):
     pin_dir: str
     tunnel_source: str
     tunnel_source_v6: str = ""  # needed where a real has an IPv6 address
-    flows_per_queue: int = 262_144  # flow memory of each receive queue; 32 bytes a flow
+    flows_per_queue: int = 262_144  # flow memory of each receive queue; 48 bytes a flow
     mtu: int = 1500
     lease_s: float = 5.0
     beat_s: float = 1.0

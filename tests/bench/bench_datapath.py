@@ -52,7 +52,7 @@ TABLE = (
             verdict=REMEMBERED,
             encap=encap,
             flows=100_000,
-            memory=1 << 18,
+            memory=150_000,
         )
         for encap in Encap
     ),
@@ -94,18 +94,18 @@ TABLE = (
 SCALES = (
     *(
         Case(name=f"100,000 flows over {vips:,} VIPs, gue", verdict=REMEMBERED, vips=vips,
-             flows=100_000, memory=1 << 18)
+             flows=100_000, memory=150_000)
         for vips in (1, 100, 10_000)
     ),
     *(
         Case(name=f"100,000 flows over {reals:,} reals, gue", verdict=REMEMBERED, reals=reals,
-             flows=100_000, memory=1 << 18)
+             flows=100_000, memory=150_000)
         for reals in (10, 1_000, 10_000)
     ),
     *(
         Case(name=f"{flows:,} flows remembered, gue", verdict=REMEMBERED, flows=flows,
-             memory=max(1 << 16, flows * 5 // 4))
-        for flows in (10_000, 1_000_000, 8_000_000)
+             memory=max(1 << 16, flows * 3 // 2))
+        for flows in (10_000, 1_000_000, 10_000_000)
     ),
 )  # fmt: skip
 

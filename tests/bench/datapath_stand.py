@@ -37,7 +37,7 @@ from gslb.fleet.model import Encap, FilterAction, Protocol, Rate
 CLIENT = "100.0.0.255"  # restore.bpf.c counts in the second octet up, in the fourth down
 VIP = "198.0.0.255"
 PORT = 80
-CLIENTS_MAX = 1 << 23
+CLIENTS_MAX = 1 << 24
 CLIENTS = IPv4Network("100.0.0.0/8")
 STRANGER = int(IPv4Address("100.128.0.0"))  # restore.bpf.c never counts so far
 RATE_OF_ALL = Rate(packets_per_s=100_000_000, burst=100_000_000)
