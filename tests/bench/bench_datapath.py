@@ -4,8 +4,9 @@ Owns the measuring of lb.bpf.c by test runs in a private namespace, on one core;
 run with a repeat does not restore the packet: the second run would meet an already wrapped one. So
 a wrapper (bpf/bench/restore.bpf.c) restores it and tail-calls the balancer, a million times a run.
 What the wrapper costs with a program that only returns XDP_TX is measured in the same rounds and
-subtracted. Every run checks its verdicts, so that no figure is of another path than its name. The
-rounds go through all cases in turn, so that a busy moment of the machine hits one round of each.
+subtracted, of one flow or of many as the case has them. Every run checks its verdicts, so that no
+figure is of another path than its name. The rounds go through all cases in turn, so that a busy
+moment of the machine hits one round of each.
 No NIC is involved: this says what the program costs, not what a network card reaches.
 The last line is one JSON object.
 """
@@ -31,7 +32,12 @@ ROUNDS = 7
 PACKETS = 1_000_000
 QUICK_PACKETS = 200_000
 WARM_UP = 50_000
-FLOOR = "floor: XDP_TX"
+FLOORS = {
+    (False, False): "floor: XDP_TX, one flow",
+    (True, False): "floor: XDP_TX, many flows",
+    (True, True): "floor: XDP_TX, many flows and VIPs",
+}
+LOOKUP_FLOOR = "floor: headers, one look-up, XDP_TX"
 
 REMEMBERED, BY_SYN = "FORWARDED_REMEMBERED", "FORWARDED_SYN"
 TABLE = (
@@ -129,9 +135,15 @@ def measure(bench: Stand, cases: tuple[Case, ...], packets: int) -> list[Figure]
     """All cases in turn, ROUNDS times; the floors with them."""
     with ExitStack() as held:
         runs: dict[str, Callable[[int], float]] = {
-            FLOOR: held.enter_context(bench.floor_transmit()),
-            "floor: headers, one look-up, XDP_TX": held.enter_context(bench.floor_lookup()),
+            **{
+                name: held.enter_context(
+                    bench.floor_transmit(flows=2 if many_flows else 1, vips=2 if many_vips else 1)
+                )
+                for (many_flows, many_vips), name in FLOORS.items()
+            },
+            LOOKUP_FLOOR: held.enter_context(bench.floor_lookup()),
         }
+        floor_of = {case.name: FLOORS[case.flows > 1, case.vips > 1] for case in cases}
         for case in cases:
             runs[case.name] = held.enter_context(bench.case(case))
         seen: dict[str, list[float]] = {name: [] for name in runs}
@@ -140,17 +152,21 @@ def measure(bench: Stand, cases: tuple[Case, ...], packets: int) -> list[Figure]
         for _ in range(ROUNDS):
             for name, run in runs.items():
                 seen[name].append(run(packets))
-    floor_ns, best_floor_ns = statistics.median(seen[FLOOR]), min(seen[FLOOR])
     return [
-        Figure(
-            path=name,
-            measured_ns=statistics.median(rounds),
-            net_ns=statistics.median(rounds) - floor_ns,
-            best_net_ns=min(rounds) - best_floor_ns,
-            worst_net_ns=max(rounds) - best_floor_ns,
-        )
+        figure(name, rounds, seen[floor_of.get(name, FLOORS[False, False])])
         for name, rounds in seen.items()
     ]
+
+
+def figure(path: str, rounds: list[float], floor: list[float]) -> Figure:
+    """The figure of one path, less the floor of its kind."""
+    return Figure(
+        path=path,
+        measured_ns=statistics.median(rounds),
+        net_ns=statistics.median(rounds) - statistics.median(floor),
+        best_net_ns=min(rounds) - min(floor),
+        worst_net_ns=max(rounds) - min(floor),
+    )
 
 
 def within_limits(cases: tuple[Case, ...]) -> tuple[Case, ...]:

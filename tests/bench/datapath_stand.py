@@ -161,10 +161,10 @@ class Stand:
         return Run(wrapper, frame, self.bench.in_ifindex)
 
     @contextmanager
-    def floor_transmit(self) -> Iterator[Run]:
-        """The wrapper and XDP_TX."""
+    def floor_transmit(self, *, flows: int = 1, vips: int = 1) -> Iterator[Run]:
+        """The wrapper and XDP_TX; to count flows or VIPs costs the wrapper time of its own."""
         with self.load("floor_transmit") as program:
-            run = self.restorer(program, frame_of(IPV4, ACK))
+            run = self.restorer(program, frame_of(IPV4, ACK), flows=flows, vips=vips)
             with run.wrapper:
                 yield run.expecting(XDP_TX)
 

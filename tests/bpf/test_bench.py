@@ -35,8 +35,14 @@ def test_the_last_packet_of_a_run_leaves_as_a_single_one_does(
 
 
 def test_clients_take_turns_and_checksums_stay_right(bench: Stand) -> None:
-    flows = (1 << 15) + 1  # one more than a client address has ports here
-    case = Case(name="turns", verdict="FORWARDED_REMEMBERED", encap=Encap.L2, flows=flows)
+    flows = (1 << 16) + 1  # one more than a client address has ports here
+    case = Case(
+        name="turns",
+        verdict="FORWARDED_REMEMBERED",
+        encap=Encap.L2,
+        flows=flows,
+        memory=2 * flows,
+    )
     with bench.case(case) as run:
         run(flows)
         packet = read_ipv4(run.run.last_packet[ETHERNET_BYTES:])
