@@ -338,7 +338,7 @@ def link_detach(link_fd: int) -> None:
 def run_program(
     program_fd: int, packet: bytes, *, ifindex: int = 0, metadata: int = 0, repeat: int = 1
 ) -> RunResult:
-    """Runs an XDP program on a packet, with no interface involved.
+    """Runs a program (XDP or tc) on a packet, with no interface involved.
 
     `ifindex` 0 means the loopback of the current namespace; another interface must have a driver's
     XDP queue. `metadata` bytes at the packet's start are taken as metadata. With `repeat` above 1

@@ -129,15 +129,22 @@ class Map:
 
     def sums(self, index: int) -> dict[str, int]:
         """The fields of a per-CPU array's value, each summed over CPUs."""
+        return self.sums_of(self.shape.key.scalar(index))
+
+    def sums_of(self, key: bytes) -> dict[str, int]:
+        """The fields of a per-CPU map's value, each summed over CPUs; zeros without that key."""
         stride = _stride(self.shape.value)
-        size = stride * libbpf.possible_cpus()
-        raw = libbpf.map_lookup(self.fd, self.shape.key.scalar(index), size) or b""
+        raw = libbpf.map_lookup(self.fd, key, stride * libbpf.possible_cpus()) or b""
         layout = self.shape.value
         values = [layout.unpack(raw[at : at + layout.size]) for at in range(0, len(raw), stride)]
         return {
             field.name: sum(value.integer(field.name) for value in values)
             for field in layout.fields
         }
+
+    def put_zeros(self, key: bytes) -> None:
+        """Sets a per-CPU map's `key`, new or not, to zero on every CPU."""
+        libbpf.map_update(self.fd, key, bytes(_stride(self.shape.value) * libbpf.possible_cpus()))
 
     def put_sums(self, index: int, values: "Mapping[str, int]") -> None:
         """Sets a per-CPU array's value: on the first CPU as given, on the others zero."""

@@ -7,13 +7,13 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "bound.h"
 #include "cursor.h"
 #include "link.h"
 #include "packet.h"
 #include "real_verdict.h"
 #include "verdict.h"
 
-#define MAX_VIPS    16384
 #define MAX_TUNNELS 16
 
 /* Keeps the names of the verdicts in BTF. */
@@ -36,7 +36,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_VIPS);
+	__uint(max_entries, MAX_BOUND_VIPS);
 	__type(key, struct address);
 	__type(value, __u32);
 } bound_vips SEC(".maps");

@@ -15,15 +15,16 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 from pyroute2 import IPRoute, NetlinkError
 
 from bpf import program
-from bpf.errors import BpfError, CallFailedError, KernelTooOldError, NotPermittedError
+from bpf.errors import BpfError, KernelTooOldError
 from bpf.maps import Counter, Map
+from edge_lb import hooks
 from gslb.service import log
 
 INTERFACE = "waypost-probe"
@@ -37,9 +38,9 @@ _TUN = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
 _TAP_WITHOUT_HEADER = 0x1002  # IFF_TAP, IFF_NO_PI
 _UP_WITHOUT_ARP = 0x81  # IFF_UP, IFF_NOARP
-_EGRESS = 0xFFFFFFF3  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)
 _U32 = 0xFFFFFFFF
 _IPV6 = Path("/proc/sys/net/ipv6")
+_WHAT = f"the way of health probes ({INTERFACE})"
 
 
 class Prober:
@@ -70,7 +71,7 @@ class Prober:
         self._owner, self._seat_bits = marks["PROBE_MARK_OWNER"], marks["PROBE_MARK_SEAT_BITS"]
         try:
             self._tap = _open_tap()
-            with _translated(), IPRoute() as ip:
+            with hooks.translated(_WHAT), IPRoute() as ip:
                 self._attach(ip)
             self.keep()
         except BaseException:
@@ -122,7 +123,7 @@ class Prober:
         a source, until the address is back. Raises the errors of bpf.errors.
         """
         edge_index = program.interface_index(self._edge_interface)
-        with _translated(), IPRoute() as ip:
+        with hooks.translated(_WHAT), IPRoute() as ip:
             (index,) = ip.link_lookup(ifname=INTERFACE)
             for family in _families():
                 where = {"family": family, "dst": _ANYWHERE[family], "table": TABLE}
@@ -140,18 +141,7 @@ class Prober:
         with suppress(OSError):  # no address of its own, or the kernel's own packets come this way
             (_IPV6 / "conf" / INTERFACE / "addr_gen_mode").write_text("1")
         ip.link("set", index=index, flags=_UP_WITHOUT_ARP, change=_UP_WITHOUT_ARP)
-        ip.tc("add", "clsact", index)
-        ip.tc(
-            "add-filter",
-            "bpf",
-            index,
-            ":1",
-            fd=self._loaded.fd,
-            name="probe",
-            parent=_EGRESS,
-            classid=1,
-            direct_action=True,
-        )
+        hooks.attach(ip, index, hooks.EGRESS, self._loaded.fd, "probe")
 
     def _add_rule(self, ip: IPRoute, family: socket.AddressFamily) -> None:
         try:
@@ -170,7 +160,7 @@ class Prober:
 
 def forget() -> bool:
     """Remove the rule and the routes of earlier starts; tells whether there were any."""
-    with _translated(), IPRoute() as ip:
+    with hooks.translated(_WHAT), IPRoute() as ip:
         found = False
         for family in _families():
             for rule in ip.get_rules(family=family):
@@ -197,7 +187,7 @@ def _open_tap() -> int:
         fcntl.ioctl(tap, _TUNSETIFF, request)
     except OSError as error:
         os.close(tap)
-        raise _failure(error.errno or 0) from error
+        raise hooks.failure(_WHAT, error.errno or 0) from error
     return tap
 
 
@@ -215,19 +205,3 @@ def _own_address(ip: IPRoute, index: int, family: socket.AddressFamily) -> str |
         if not address.is_link_local:
             return str(address)
     return None
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Netlink's refusals as errors of bpf.errors."""
-    try:
-        yield
-    except NetlinkError as error:
-        raise _failure(error.code) from error
-
-
-def _failure(number: int) -> BpfError:
-    reason = f"the way of health probes ({INTERFACE}): {os.strerror(number)}"
-    if number in (errno.EPERM, errno.EACCES):
-        return NotPermittedError(reason, mend="run as root")
-    return CallFailedError(reason, number=number)

@@ -1,8 +1,9 @@
 """The daemon on a real server: its VIPs as addresses, silence about them, and the tunnel's end.
 
 Owns `python -m edge_lb real`. A stop leaves everything working, so that a restart drops no
-connection; `undo` removes the addresses, the kernel settings, the program and its pins, and nothing
-that was there before. It needs no store: fleet.toml says which VIPs name this real.
+connection; `undo` removes the addresses, the kernel settings, the programs and their pins, and
+nothing that was there before. It needs no store: fleet.toml says which VIPs name this real. What
+hinders only the counting of VIPs is told, and hinders nothing else.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from bpf.errors import BpfError
 from edge_lb.binding import Binding, vips_of_real
 from edge_lb.edge_views import distribution_version
 from edge_lb.refusals import need_interface, need_root, translated
 from edge_lb.sysctls import Sysctls, real_wanted
 from edge_lb.unwrap import Unwrapper
+from edge_lb.vip_traffic import UNKNOWN, VipTraffic, register_traffic
 from gslb.fleet import views
 from gslb.fleet.config import ConfigError, Fault, load_fleet, nearest
 from gslb.fleet.host import RealHost, fleet_path, load_host
@@ -59,6 +62,7 @@ def undo_real(path: Path) -> int:
     with hold_lock(state_dir, ROLE), translated():
         removed = Binding(host.real.vip_interface, state_dir).undo()
         unloaded = Unwrapper(host.real.interface, Path(host.real.pin_dir)).unload()
+        unloaded |= VipTraffic(host.real.interface, Path(host.real.pin_dir)).unload()
         restored = Sysctls(state_dir).restore()
     what = "program and pins removed" if unloaded else "no program was loaded"
     sys.stdout.write(
@@ -96,6 +100,8 @@ class RealAgent:
         self.adopted_at_s = clock.unix_s()
         self.trouble = ""
         self.unwrapper = Unwrapper(host.real.interface, Path(host.real.pin_dir))
+        self.traffic = VipTraffic(host.real.interface, Path(host.real.pin_dir))
+        self.uncounted = ""  # why VIPs are not counted
         self._path = path
         self._started_s = clock.unix_s()
         self._sysctls = Sysctls(state_dir)
@@ -115,6 +121,7 @@ class RealAgent:
         vips = vips_of_real(self.fleet, self.real.name)
         self._binding.bind(vips)
         self._attach(vips)
+        self._count(vips)
         self.events.add("real.started", real=self.real.name, vips=str(len(vips)))
 
     async def run(self) -> None:
@@ -134,6 +141,7 @@ class RealAgent:
                 # In a thread of its own: netlink's library runs an event loop of its own.
                 change = await asyncio.to_thread(self._binding.bind, vips)
                 self._attach(vips)
+                await asyncio.to_thread(self._count, vips)
             except (Refused, OSError) as error:
                 if not self.trouble:
                     self.events.add("binding.failed", reason=str(error))
@@ -158,6 +166,7 @@ class RealAgent:
     def close(self) -> None:
         """Give back descriptors; the real goes on serving."""
         self.unwrapper.close()
+        self.traffic.close()
 
     async def show_status(self, _params: Mapping[str, str]) -> views.Status:
         """GET /status"""
@@ -207,6 +216,17 @@ class RealAgent:
         for name, counter in self.unwrapper.verdicts().items():
             yield {"verdict": name}, counter.bytes
 
+    def _count(self, vips: Sequence[Address]) -> None:
+        """Count what each VIP receives and sends; a real that cannot still serves."""
+        try:
+            self.traffic.apply(vips)
+        except (BpfError, OSError) as error:
+            if not self.uncounted:
+                log.get().warning("traffic.not_counted", reason=str(error))
+            self.uncounted = str(error)
+        else:
+            self.uncounted = ""
+
     def _attach(self, vips: Sequence[Address]) -> None:
         """The program and its maps, or none of it where edges deliver by MAC address."""
         with translated():
@@ -218,8 +238,10 @@ class RealAgent:
                 self.events.add("tunnel.removed", real=self.real.name)
 
     def _vip_rows(self) -> Iterator[views.VipRow]:
+        counted = self.traffic.totals()
         for vip in self.fleet.vips.values():
             if self.real.name in vip.reals:
+                traffic = counted.get(vip.address, UNKNOWN)
                 yield views.VipRow(
                     name=vip.name,
                     site=vip.site,
@@ -232,6 +254,10 @@ class RealAgent:
                     reals_total=1,
                     packets_per_s=0.0,
                     reason=f"bound on {self.host.real.vip_interface}",
+                    received_packets=traffic.received.packets,
+                    received_bytes=traffic.received.bytes,
+                    sent_packets=traffic.sent.packets,
+                    sent_bytes=traffic.sent.bytes,
                 )
 
     def _counters(self) -> tuple[views.CounterRow, ...]:
@@ -241,9 +267,10 @@ class RealAgent:
         )
 
     def _datapath_words(self) -> str:
+        words = "l2: nothing to unwrap"
         if self.unwrapper.is_open:
-            return f"unwraps GUE and IPIP on {self.host.real.interface}, xdp native"
-        return "l2: nothing to unwrap"
+            words = f"unwraps GUE and IPIP on {self.host.real.interface}, xdp native"
+        return f"{words}; VIPs are not counted: {self.uncounted}" if self.uncounted else words
 
 
 async def _live(host: RealHost, agent: RealAgent) -> None:
@@ -254,6 +281,7 @@ async def _live(host: RealHost, agent: RealAgent) -> None:
     registry.register(
         "real_verdict_bytes", "bytes by how they left the program", "counter", agent.octets
     )
+    register_traffic(registry, agent.traffic)
     admin = AdminServer(Path(host.host.admin_socket), agent.events, registry)
     admin.show("/status", agent.show_status)
     admin.show("/vips", agent.show_vips)

@@ -32,6 +32,10 @@ class VipRow(View, frozen=True):
     dropped: int = -1
     flows_new: int = -1
     flow_hits: int = -1
+    received_packets: int = -1  # at a real, as all below: of the VIP's address, whatever the port
+    received_bytes: int = -1
+    sent_packets: int = -1
+    sent_bytes: int = -1
 
 
 class RealRow(View, frozen=True):

@@ -61,6 +61,7 @@ def draw_status(view: Status, now_s: float, style: Style) -> str:
     ]
     sections = (
         draw_vips(view.vips, style),
+        draw_traffic(view.vips, style),
         draw_sites(view.sites, style),
         tables.draw((*tables.left("COUNTED"), *tables.right("NUMBER", "BYTES")), counters, style),
     )
@@ -86,6 +87,26 @@ def draw_vips(rows: tuple[VipRow, ...], style: Style) -> str:
             row.reason,
         )
         for row in rows
+    ]
+    return tables.draw(columns, cells, style)
+
+
+def draw_traffic(rows: tuple[VipRow, ...], style: Style) -> str:
+    """What a real received and sent, one VIP address a line; nothing where that is not known."""
+    columns = (
+        *tables.left("VIP ADDRESS"),
+        *tables.right("RECEIVED", "BYTES", "SENT", "BYTES"),
+    )
+    known = {row.address: row for row in rows if row.received_packets >= 0}
+    cells = [
+        (
+            address,
+            tables.count(row.received_packets, style),
+            tables.count(row.received_bytes, style),
+            tables.count(row.sent_packets, style),
+            tables.count(row.sent_bytes, style),
+        )
+        for address, row in known.items()
     ]
     return tables.draw(columns, cells, style)
 

@@ -91,5 +91,12 @@ def draw_vip(view: VipDetail, now_s: float, style: Style) -> str:
     lines = ["   ".join(facts), f"reason: {row.reason}"]
     if row.packets >= 0:
         lines.append("   ".join(counted))
+    if row.received_packets >= 0:
+        lines.append(
+            f"received packets {tables.count(row.received_packets, style)}"
+            f"   bytes {tables.count(row.received_bytes, style)}"
+            f"   sent packets {tables.count(row.sent_packets, style)}"
+            f"   bytes {tables.count(row.sent_bytes, style)}"
+        )
     reals = draw_reals(view.reals, now_s, style)
     return "\n".join(lines) + "\n" + (f"\n{reals}" if reals else "")

@@ -23,6 +23,7 @@ from typing import Any
 from pyroute2 import IPRoute, NetNS, netns
 
 from bpf.program import BPFFS, Program, unload
+from edge_lb.vip_traffic import traffic_pins
 from ops.lab.world import inside, send_as_on_a_wire
 
 PREFIX = "wpbench-"
@@ -67,6 +68,7 @@ class VethWorld:
             child.wait()
         for name in ("edge", *REALS, "pass-edge"):
             unload(self._pins / name)
+            unload(traffic_pins(self._pins / name))
         if self._pins.exists():
             self._pins.rmdir()
         remove_namespaces()

@@ -22,6 +22,7 @@ import msgspec
 from pyroute2 import NetNS, netns
 
 from bpf.program import BPFFS
+from edge_lb.vip_traffic import traffic_pins
 
 V = TypeVar("V", bound=msgspec.Struct)
 PATIENCE_S = 40.0
@@ -89,8 +90,9 @@ class SiteWorld:
 
     def close(self) -> None:
         self.end_all()
-        if self.pin_dir.exists():
-            shutil.rmtree(self.pin_dir)
+        for pins in (self.pin_dir, traffic_pins(self.pin_dir)):
+            if pins.exists():
+                shutil.rmtree(pins)
         for name in (self.name, self.far):
             netns.remove(name)
 

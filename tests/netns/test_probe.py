@@ -15,6 +15,7 @@ from site_world import SiteWorld
 from bpf import program
 from bpf.program import BPFFS
 from edge_lb import prober
+from edge_lb.vip_traffic import traffic_pins
 from gslb.fleet.views import RealList, Status
 from gslb.service.lifecycle import ExitCode
 
@@ -71,8 +72,9 @@ class ProbeSite:
     def close(self) -> None:
         self.world.end_all()
         for pins in self.pin_dirs.values():
-            if pins.exists():
-                shutil.rmtree(pins)
+            for folder in (pins, traffic_pins(pins)):
+                if folder.exists():
+                    shutil.rmtree(folder)
         for _, space in self.spaces():
             netns.remove(space)
 

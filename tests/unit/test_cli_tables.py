@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from gslb.fleet.views import CounterRow, Drops
+from gslb.fleet.views import CounterRow, Drops, VipRow
 from ops.cli import tables
 from ops.cli.drops import draw_drops, draw_rates, moved_since
 from ops.cli.events import draw_event
+from ops.cli.status import draw_traffic
 from ops.cli.tables import Style, left, right
+from ops.cli.vip import VipDetail, draw_vip
 from tests.unit.cli_world import NOW_S
 
 PLAIN = Style()
@@ -130,3 +133,42 @@ def test_the_details_of_an_event_can_be_told_apart() -> None:
     record = EventRecord(number=7, at_s=NOW_S, name="drain", detail={"by": "anna", "why": 'a "b"'})
 
     assert draw_event(record) == '7  2027-01-15T08:00:00Z  drain by=anna why="a \\"b\\""\n'
+
+
+BOUND = VipRow(
+    name="web",
+    site="fra",
+    address="192.0.2.10",
+    port=443,
+    protocol="tcp",
+    state="BOUND",
+    eligible=True,
+    reals_up=1,
+    reals_total=1,
+    packets_per_s=0.0,
+    reason="bound on lo",
+    received_packets=7,
+    received_bytes=420,
+    sent_packets=9,
+    sent_bytes=12_000,
+)
+
+
+def test_a_real_shows_both_directions_once_an_address() -> None:
+    on_another_port = msgspec.structs.replace(BOUND, name="plain", port=80)
+    unknown = msgspec.structs.replace(BOUND, address="192.0.2.11", received_packets=-1)
+
+    lines = draw_traffic((BOUND, on_another_port, unknown), PLAIN).splitlines()
+
+    assert [line.split() for line in lines] == [
+        ["VIP", "ADDRESS", "RECEIVED", "BYTES", "SENT", "BYTES"],
+        ["192.0.2.10", "7", "420", "9", "12000"],
+    ]
+    assert draw_traffic((unknown,), PLAIN) == ""
+
+
+def test_one_vip_at_a_real_shows_both_directions() -> None:
+    text = draw_vip(VipDetail(vip=BOUND, reals=(), generation=0), 0.0, PLAIN)
+
+    assert "received packets 7   bytes 420   sent packets 9   bytes 12000" in text
+    assert "flow hits" not in text

@@ -24,6 +24,7 @@ from bpf.btf import Btf
 from bpf.program import BPFFS, unload
 from edge_lb.flow import address_octets
 from edge_lb.real_agent import RealAgent, load_real
+from edge_lb.vip_traffic import Traffic, traffic_pins
 from gslb.fleet.views import Drops, FlowWhere, RealList, RealRow, VipList, VipRow
 from ops.lab.world import inside
 from ways.net import CLIENT, EDGE, REALS, SITE_MTU, Spot, WayNet, family_of
@@ -161,6 +162,7 @@ class WaySite:
             agent.close()
         for name in REALS:
             unload(self.pins(name))
+            unload(traffic_pins(self.pins(name)))
         self.net.close()
 
     # --- daemons ---
@@ -245,6 +247,10 @@ class WaySite:
         """Packets of a real's program by verdict."""
         found = self.agents[real].unwrapper.verdicts()
         return Counter({name: counter.packets for name, counter in found.items()})
+
+    def real_traffic(self, real: str, vip: WayVip) -> Traffic:
+        """What a real received for a VIP, and sent from it."""
+        return self.agents[real].traffic.totals()[ip_address(vip.address)]
 
     def ways_to(self, real: str) -> set[NextHopKept]:
         """How packets leave for a real, as the maps have it for each of its VIPs."""

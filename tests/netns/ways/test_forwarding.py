@@ -19,6 +19,7 @@ def test_a_megabyte_goes_up_and_down(site: WaySite, name: str):
     (real,) = vip.reals
     before, verdicts = site.vip_row(name), site.verdicts()
     unwrapped = site.real_verdicts(real)["PASSED_UNWRAPPED"]
+    traffic = site.real_traffic(real, vip)
 
     server, answer = site.up_and_down(vip, DATA)
 
@@ -32,6 +33,14 @@ def test_a_megabyte_goes_up_and_down(site: WaySite, name: str):
     assert counted["FORWARDED_SYN"] >= 1
     taken_out = site.real_verdicts(real)["PASSED_UNWRAPPED"] - unwrapped
     assert (taken_out < SEGMENTS_MIN) == name.startswith("l2")  # health checks are few
+    counted_there = site.real_traffic(real, vip)
+    for now, then in (
+        (counted_there.received, traffic.received),
+        (counted_there.sent, traffic.sent),
+    ):
+        moved = now - then
+        assert len(DATA) < moved.bytes < len(DATA) * 1.2
+        assert SEGMENTS_MIN <= moved.packets < 4 * SEGMENTS_MIN
 
 
 def test_reals_drop_nothing_of_all_that(site: WaySite):
