@@ -8,6 +8,7 @@ by the type's name: `__be16` and `__be32` are network order, all else is the hos
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from bpf.layout import HOST_ORDER, BtfError, Field, FieldKind, Layout, MapShape
 
@@ -235,3 +236,9 @@ def _words(data: bytes) -> tuple[int, ...]:
     return tuple(
         int.from_bytes(data[at : at + 4], HOST_ORDER) for at in range(0, len(data) // 4 * 4, 4)
     )
+
+
+@lru_cache(maxsize=4)
+def read_btf(data: bytes) -> Btf:
+    """The types of these bytes; those of an object are asked for once a map, and read once."""
+    return Btf(data)

@@ -7,7 +7,7 @@ the new one. Called by program.py. A map that is no counter is never copied: it 
 from dataclasses import replace
 
 from bpf import libbpf
-from bpf.btf import Btf
+from bpf.btf import Btf, read_btf
 from bpf.errors import LayoutMismatchError
 from bpf.layout import BtfError, MapShape
 from bpf.maps import BPF_MAP_TYPE_PERCPU_ARRAY, Map, check_layout
@@ -34,7 +34,7 @@ def carry_sums(fd: int, new: Map, btf: Btf) -> None:
     info = libbpf.map_info(fd)
     if new.shape.type != BPF_MAP_TYPE_PERCPU_ARRAY or not info.btf_id:
         return
-    layout = Btf(libbpf.btf_by_id(info.btf_id)).layout(info.value_type_id)
+    layout = read_btf(libbpf.btf_by_id(info.btf_id)).layout(info.value_type_id)
     old = Map(fd, replace(new.shape, value=layout, max_entries=info.max_entries))
     places = {index: index for index in range(min(info.max_entries, new.shape.max_entries))}
     if new.shape.name == VERDICTS:
@@ -56,7 +56,7 @@ def _names(fd: int, shape: MapShape) -> tuple[str, ...]:
     """The verdicts of a pinned map, as its own version named them; empty when it does not tell."""
     info = libbpf.map_info(fd)
     try:
-        named = dict(Btf(libbpf.btf_by_id(info.btf_id)).enum("verdict")) if info.btf_id else {}
+        named = dict(read_btf(libbpf.btf_by_id(info.btf_id)).enum("verdict")) if info.btf_id else {}
     except BtfError:
         return ()
     return tuple(named.get(index, "") for index in range(shape.max_entries))

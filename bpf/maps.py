@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from bpf import libbpf
-from bpf.btf import Btf
+from bpf.btf import read_btf
 from bpf.errors import LayoutMismatchError
 from bpf.layout import Layout, MapShape, Record
 
@@ -217,7 +217,7 @@ def check_layout(fd: int, shape: MapShape) -> None:
     if not shape.flags & BPF_F_INNER_MAP:  # else it is as large as its maker chose
         facts["max_entries"] = (info.max_entries, shape.max_entries)
     if info.btf_id:
-        types = Btf(libbpf.btf_by_id(info.btf_id))
+        types = read_btf(libbpf.btf_by_id(info.btf_id))
         ours_theirs = ((shape.key, info.key_type_id), (shape.value, info.value_type_id))
         for ours, type_id in ours_theirs:
             if difference := ours.difference(types.layout(type_id)):

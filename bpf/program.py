@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from bpf import libbpf
-from bpf.btf import Btf
+from bpf.btf import Btf, read_btf
 from bpf.carry import carry_sums, must_be_renewed
 from bpf.compile import object_path
 from bpf.errors import (
@@ -111,7 +111,7 @@ class Program:
     ) -> Self:
         opened = libbpf.OpenObject(origin.elf, name)
         try:
-            btf = Btf(opened.btf())
+            btf = read_btf(opened.btf())
             shapes = btf.maps()
             _set_constants(opened, btf, origin.constants)
             renewed = _reuse_pinned(opened, btf, pin_dir) if pin_dir is not None else ()
