@@ -38,6 +38,7 @@ check: setup ## style, types, import rules, warnings as errors
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache 2>&1 | tail -n 12; exit $${PIPESTATUS[0]}
 	@clang-format --dry-run -Werror bpf/*.c bpf/*.h bpf/bench/*.c
+	@clang-format --style=file:bpf/.clang-format --dry-run -Werror tests/bench/*.c
 	@$(BIN)/python -m bpf.compile
 
 .PHONY: format
@@ -45,6 +46,7 @@ format: setup ## rewrite Python and C in the house style
 	@$(BIN)/ruff format $(PYTHON_ROOMS)
 	@$(BIN)/ruff check --fix --quiet $(PYTHON_ROOMS)
 	@clang-format -i bpf/*.c bpf/*.h bpf/bench/*.c
+	@clang-format --style=file:bpf/.clang-format -i tests/bench/*.c
 
 .PHONY: bench
 bench: root setup ## queries a second, requests a second, ns a packet; each ends in one JSON line

@@ -3,15 +3,20 @@
 256 VIPs of 100 reals, no real behind two of them, so that nothing is shared; the reference builds a
 few and is not asked for all: CPU time of one core. Then a site of 12 VIPs with the same 100 reals
 loses one behind all of them: from the changed standings to the swapped rings, in true maps, each
-time another real, so that no ring is remembered. The last line is one JSON object.
+time another real, so that no ring is remembered. Last the same site with its running agent,
+over veth: from an operator's word or a check's answer to the packets (veth_change.py). `--quick`
+asks for few rounds. Needs root. The last line is one JSON object.
 """
 
+import argparse
 import json
 import statistics
 import sys
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
+
+from veth_change import measure_changes
 
 from bpf.compile import compile_stale
 from bpf.workbench import Workbench
@@ -28,16 +33,17 @@ from site_fleet import FRA, fleet, real, vip
 
 VIPS, REALS, ROUNDS, REFERENCE_RINGS = 256, 100, 5, 4
 SITE_VIPS, CHANGES = 12, 9
+AGENT_ROUNDS, QUICK_ROUNDS = 7, 2
 
 
-def build_seconds() -> dict[str, float]:
+def build_seconds(rounds_wanted: int) -> dict[str, float]:
     """CPU time for all rings: by the library, and by the reference from a few."""
     sites = [
         tuple(Member(name=f"v{vip}-r{real}", weight=100, index=real + 1) for real in range(REALS))
         for vip in range(VIPS)
     ]
     rounds: list[float] = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds_wanted):
         started_s = time.process_time()
         for members in sites:
             fastring.build_ring(members)
@@ -100,12 +106,39 @@ def change_milliseconds() -> dict[str, float]:
     }
 
 
+def agent_milliseconds(rounds: int) -> dict[str, dict[str, float]]:
+    """From a change of one real to the packets, through the running agent, and packets lost."""
+    found: dict[str, dict[str, float]] = {}
+    for name, changes in measure_changes(rounds).items():
+        took_ms = [change.took_s * 1e3 for change in changes]
+        found[name] = {
+            "median": round(statistics.median(took_ms), 1),
+            "lowest": round(min(took_ms), 1),
+            "highest": round(max(took_ms), 1),
+            "lost_packets_median": statistics.median(change.lost for change in changes),
+        }
+    return found
+
+
 def main() -> None:
     """Build, change, and print."""
+    parser = argparse.ArgumentParser(description="how fast rings are built, and changes are seen")
+    parser.add_argument("--quick", action="store_true", help="few rounds: a proof")
+    is_quick = parser.parse_args().quick
     compile_stale()
+    tell("building rings")
+    built = build_seconds(1 if is_quick else ROUNDS)
+    tell("changing a real, in maps")
     with Workbench():
         changed = change_milliseconds()
-    print(json.dumps({"bench": "rings", **build_seconds(), **changed}))
+    tell("changing a real, through its agent, over veth")
+    through_agent = agent_milliseconds(QUICK_ROUNDS if is_quick else AGENT_ROUNDS)
+    print(json.dumps({"bench": "rings", **built, **changed, "agent_change_ms": through_agent}))
+
+
+def tell(what: str) -> None:
+    """Progress, for a person who waits."""
+    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

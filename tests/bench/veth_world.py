@@ -1,9 +1,10 @@
-"""The network of bench_veth.py: client, router, an edge, a proxy host, two reals, joined by veth.
+"""The network of the benches over veth: client, router; at a site edge, proxy host, two reals.
 
-Owns the namespaces (prefix wpbench-) and every process in them. The edge runs Waypost's own agent,
-the reals its own real agent and nginx; the proxy host runs the peers, each on an address of its
-own, with the same two reals behind. All go by the same router. Everything started here is ended
-here, by its process id.
+Owns the namespaces (prefix wpbench-) and every process in them. The site is one bridge of the
+router's: its hosts reach each other directly, the client by the router, which sends every VIP's
+packets to the edge. The edge runs Waypost's own agent, the reals their own agents, nginx, and the
+far end of packets.c; the proxy host runs the peers, each on an address of its own, with the same
+two reals behind. Everything started here is ended here, by its process id.
 """
 
 from __future__ import annotations
@@ -11,43 +12,97 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
 
 from pyroute2 import IPRoute, NetNS, netns
+from veth_files import (
+    CLIENT_SUBNET_V6,
+    HAPROXY,
+    HOSTS,
+    NGINX,
+    PEERS,
+    PROXY_PROCESSES,
+    REALS,
+    SITE_MTU,
+    SITE_SUBNET,
+    SITE_SUBNET_V6,
+    UDP_PORT,
+    Site,
+    address,
+    address_v6,
+    guest_address,
+    subnet,
+    write_files,
+)
 
+from bpf.compile import compile_source
 from bpf.program import BPFFS, Program, unload
 from edge_lb.vip_traffic import traffic_pins
 from ops.lab.world import inside, send_as_on_a_wire
 
 PREFIX = "wpbench-"
-HOSTS = {"client": 3, "edge": 1, "proxy": 4, "real1": 11, "real2": 12}
-REALS = ("real1", "real2")
-SITE_MTU = 1600  # room for the tunnel around a client's 1500
-WAYPOST_VIP = "192.0.2.1"
-PEERS = {"nginx": "192.0.2.2", "haproxy": "192.0.2.3", "nftables": "192.0.2.4"}
-BIG_BYTES = 256 << 10
+BRIDGE = "site"
+TOOLS = ("flows", "packets")
+TOOL_FLAGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 PATIENCE_S = 60.0
-NGINX = "/usr/sbin/nginx"
-HAPROXY = "/usr/sbin/haproxy"
+SETTLE_S = 0.02  # packets on the way have arrived when nothing has for so long
+NODAD = {"flags": 0x02}  # an IPv6 address is usable at once
+SYSCTLS = {
+    "ipv4/ip_forward": "1",
+    "ipv4/conf/all/rp_filter": "0",
+    "ipv4/conf/default/rp_filter": "0",
+    "ipv6/conf/all/forwarding": "1",
+    # Ten thousand flows to one address, round after round: ports in TIME_WAIT are used again.
+    "ipv4/ip_local_port_range": "1024 65535",
+    "ipv4/tcp_tw_reuse": "1",
+    "core/somaxconn": "4096",
+}
 
 
-def address(host: str) -> str:
-    """The host's own address."""
-    return f"10.90.{HOSTS[host]}.2"
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the router's port to a host has carried; `out` is towards the host."""
+
+    packets_out: int
+    bytes_out: int
+    packets_in: int
+    bytes_in: int
+
+    def size_out(self, earlier: Link) -> float:
+        """Mean bytes of a packet towards the host since `earlier`."""
+        packets = self.packets_out - earlier.packets_out
+        return (self.bytes_out - earlier.bytes_out) / max(1, packets)
+
+    def size_in(self, earlier: Link) -> float:
+        """Mean bytes of a packet from the host since `earlier`."""
+        return (self.bytes_in - earlier.bytes_in) / max(1, self.packets_in - earlier.packets_in)
+
+
+def build_tools(folder: Path) -> None:
+    """Compile the load generators into a folder."""
+    for name in TOOLS:
+        compile_source(Path(__file__).with_name(f"{name}.c"), folder / name, TOOL_FLAGS)
 
 
 class VethWorld:
-    """Built by the constructor, removed by `close`; a crash's leftovers are removed first."""
+    """Built by the constructor, removed by `close`; a crash's leftovers are removed first.
 
-    def __init__(self, folder: Path) -> None:
+    Its daemons start, and `wait(all_up)` waits for them.
+    """
+
+    def __init__(self, folder: Path, site: Site) -> None:
         self._folder = folder
+        self._site = site
         self._pins = BPFFS / f"wpbench-{os.getpid()}"
         self._children: list[subprocess.Popen[bytes]] = []
         self.admin = folder / "edge.sock"
@@ -73,27 +128,56 @@ class VethWorld:
             self._pins.rmdir()
         remove_namespaces()
 
+    def tool(self, name: str) -> str:
+        """The path of a load generator."""
+        return str(self._folder / name)
+
     def start(self, host: str, *command: str) -> subprocess.Popen[bytes]:
         """A process in a host's namespace; what it prints goes to a file."""
         with (self._folder / "log").open("ab") as log:
-            child = subprocess.Popen(self._inside(host, *command), stdout=log, stderr=log)
+            child = subprocess.Popen(self.inside(host, *command), stdout=log, stderr=log)
         self._children.append(child)
         return child
 
     def run(self, host: str, *command: str) -> str:
         """A command in a host's namespace, to its end; its output."""
         done = subprocess.run(
-            self._inside(host, *command), capture_output=True, text=True, timeout=60
+            self.inside(host, *command), capture_output=True, text=True, timeout=PATIENCE_S
         )
         if done.returncode:
             raise RuntimeError(f"{command[0]} on {host}:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def received(self, host: str) -> int:
-        """Packets that the router has sent to a host."""
+    def inside(self, host: str, *command: str) -> list[str]:
+        """The command line that runs a command in a host's namespace."""
+        return ["nsenter", f"--net=/run/netns/{PREFIX}{host}", "--", *command]
+
+    def link(self, host: str) -> Link:
+        """The counters of the router's port to a host."""
         with NetNS(PREFIX + "router") as router:
             (link,) = router.get_links(router.link_lookup(ifname=host)[0])
-            return int(link.get_attr("IFLA_STATS64")["tx_packets"])
+        found = link.get_attr("IFLA_STATS64")
+        fields = ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes")
+        return Link(*(int(found[field]) for field in fields))
+
+    def receive_on(self, core: int | None) -> None:
+        """What the client sends is received on this core alone, as from a wire; None: on any.
+
+        Without it the sender itself does all that its packets cause, and is slowed by it: nothing
+        is ever lost, and nothing ever overloaded.
+        """
+        mask = 0 if core is None else 1 << core
+        queue = "/sys/class/net/client/queues/rx-0/rps_cpus"
+        words = f"mount -t sysfs bench /sys && echo {mask:x} > {queue}"
+        self.run("router", "unshare", "--mount", "sh", "-ec", words)
+
+    def arrived(self) -> int:
+        """Small packets that the reals have taken, when no more are on the way."""
+        seen = -1
+        while seen != (now := self._counted()):
+            seen = now
+            time.sleep(SETTLE_S)
+        return seen
 
     def ask(self, route: str, params: dict[str, str] | None = None) -> Any:
         """The edge agent's answer by its admin socket."""
@@ -111,21 +195,8 @@ class VethWorld:
         finally:
             connection.close()
 
-    def _daemon(self, host: str, role: str, config: str) -> None:
-        path = str(self._folder / config)
-        self.start(host, sys.executable, "-m", "edge_lb", role, "--config", path)
-
-    def _all_answer(self) -> bool:
-        urls = [f"http://{vip}/" for vip in (WAYPOST_VIP, *PEERS.values())]
-        probe = ["curl", "-sf", "-m1", "-o", "/dev/null"]
-        command = self._inside(
-            "client", "sh", "-ec", "; ".join(" ".join([*probe, u]) for u in urls)
-        )
-        return subprocess.run(command, timeout=PATIENCE_S).returncode == 0 and all(
-            real["state"] == "UP" for real in self.ask("/reals")["reals"]
-        )
-
-    def _await(self, held: Any) -> None:
+    def wait(self, held: Callable[[], bool]) -> None:
+        """Until `held`; the processes' log tells why not."""
         end_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < end_s:
             with suppress(OSError):
@@ -134,41 +205,71 @@ class VethWorld:
             time.sleep(0.2)
         raise RuntimeError((self._folder / "log").read_text()[-3000:])
 
-    def _inside(self, host: str, *command: str) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{PREFIX}{host}", "--", *command]
+    def all_up(self) -> bool:
+        """Whether every real of every VIP is UP, and every balancer answers by TCP."""
+        vips = [vip.address for vip in self._site.vips if vip.protocol == "tcp"]
+        peers = PEERS.values() if self._site.has_peers else ()
+        probes = [f"curl -sf -m1 -o /dev/null http://{where}/" for where in (*vips, *peers)]
+        command = self.inside("client", "sh", "-ec", "; ".join(probes))
+        return all(real["state"] == "UP" for real in self.ask("/reals")["reals"]) and (
+            subprocess.run(command, timeout=PATIENCE_S).returncode == 0
+        )
+
+    def _counted(self) -> int:
+        files = [self._folder / f"{name}.count" for name in REALS]
+        return sum(struct.unpack("=Q", file.read_bytes())[0] for file in files)
+
+    def _daemon(self, host: str, role: str, config: str) -> None:
+        path = str(self._folder / config)
+        self.start(host, sys.executable, "-m", "edge_lb", role, "--config", path)
 
     def _build(self) -> None:
         remove_namespaces()
+        build_tools(self._folder)
         self._build_network()
-        self._write_files()
+        write_files(self._folder, self._pins, self._site)
         for name in REALS:
             self.start(name, NGINX, "-p", str(self._folder), "-c", f"{self._folder}/{name}.nginx")
+            counter = f"{self._folder}/{name}.count"
+            self.start(name, self.tool("packets"), "serve", str(UDP_PORT), name[-1], counter)
             self._daemon(name, "real", f"{name}.toml")
         self._daemon("edge", "agent", "edge.toml")
-        self.start("proxy", NGINX, "-p", str(self._folder), "-c", f"{self._folder}/stream.nginx")
-        self.start("proxy", HAPROXY, "-db", "-f", str(self._folder / "haproxy.cfg"))
-        self.run("proxy", "nft", "-f", str(self._folder / "nft.conf"))
-        self._await(self._all_answer)
+        if self._site.has_peers:
+            folder = str(self._folder)
+            self.start("proxy", NGINX, "-p", folder, "-c", f"{folder}/stream.nginx")
+            for _ in range(PROXY_PROCESSES):  # they share the port
+                self.start("proxy", HAPROXY, "-db", "-f", f"{folder}/haproxy.cfg")
+            self.run("proxy", "nft", "-f", f"{folder}/nft.conf")
 
     def _build_network(self) -> None:
         for host in ("router", *HOSTS):
             netns.create(PREFIX + host)
-        with inside(PREFIX + "router"):
-            for key in ("ip_forward", "conf/all/rp_filter", "conf/default/rp_filter"):
-                value = "1" if key == "ip_forward" else "0"
-                Path(f"/proc/sys/net/ipv4/{key}").write_text(value)
+            with inside(PREFIX + host):
+                for key, value in SYSCTLS.items():
+                    Path(f"/proc/sys/net/{key}").write_text(value)
+        with NetNS(PREFIX + "router") as router:
+            router.link("add", ifname=BRIDGE, kind="bridge")
+            _bring_up(router, BRIDGE, SITE_MTU, f"{SITE_SUBNET}.1", f"{SITE_SUBNET_V6}1")
         for host in HOSTS:
             self._connect(host)
-        vias = {WAYPOST_VIP: "edge", **dict.fromkeys(PEERS.values(), "proxy")}
+        vias = {vip.address: "edge" for vip in self._site.vips}
+        vias |= dict.fromkeys(PEERS.values(), "proxy")
         with NetNS(PREFIX + "router") as router:
             for vip, host in vias.items():
-                router.route("add", dst=f"{vip}/32", gateway=address(host))
+                if ":" in vip:
+                    router.route("add", dst=f"{vip}/128", gateway=address_v6(host))
+                else:
+                    router.route("add", dst=f"{vip}/32", gateway=address(host))
         with NetNS(PREFIX + "proxy") as proxy:
             for vip in PEERS.values():
                 proxy.addr("add", index=1, address=vip, prefixlen=32)
+        with NetNS(PREFIX + "real2") as host2:
+            index = host2.link_lookup(ifname="eth0")[0]
+            for number in range(len(self._site.guests)):
+                host2.addr("add", index=index, address=guest_address(number), prefixlen=24)
 
     def _connect(self, host: str) -> None:
-        mtu = 1500 if host == "client" else SITE_MTU
+        """A veth pair: `eth0` in the host's namespace, its name at the router or on its bridge."""
         router, here = PREFIX + "router", PREFIX + host
         with IPRoute() as netlink:
             netlink.link(
@@ -178,113 +279,36 @@ class VethWorld:
                 net_ns_fd=router,
                 peer={"ifname": "eth0", "net_ns_fd": here},
             )
-        gateway = f"10.90.{HOSTS[host]}.1"
-        for namespace, name, own in ((router, host, gateway), (here, "eth0", address(host))):
-            with NetNS(namespace) as ns:
-                ns.link("set", index=ns.link_lookup(ifname="lo")[0], state="up")
-                index = ns.link_lookup(ifname=name)[0]
-                ns.link("set", index=index, mtu=mtu, state="up")
-                ns.addr("add", index=index, address=own, prefixlen=24)
+        for namespace, name in ((router, host), (here, "eth0")):
             with inside(namespace):
                 send_as_on_a_wire(name)
+        with NetNS(router) as ns:
+            if host == "client":
+                gateway_v6 = f"{CLIENT_SUBNET_V6}1"
+                _bring_up(ns, host, 1500, f"{subnet(host)}.1", gateway_v6)
+            else:
+                gateway_v6 = f"{SITE_SUBNET_V6}1"
+                _bring_up(ns, host, SITE_MTU)
+                bridge = ns.link_lookup(ifname=BRIDGE)[0]
+                ns.link("set", index=ns.link_lookup(ifname=host)[0], master=bridge)
         with NetNS(here) as ns:
-            ns.route("add", dst="0.0.0.0/0", gateway=gateway)
-        with inside(here):
-            for name in ("all", "eth0"):
-                Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").write_text("0")
-            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+            mtu = 1500 if host == "client" else SITE_MTU
+            _bring_up(ns, "lo", 65536)
+            _bring_up(ns, "eth0", mtu, address(host), address_v6(host))
+            ns.route("add", dst="0.0.0.0/0", gateway=f"{subnet(host)}.1")
+            ns.route("add", dst="::/0", gateway=gateway_v6)
         if host == "edge":  # what XDP_TX sends waits at the far end unless a program is there
             with inside(router), Program.load("pass", pin_dir=self._pins / "pass-edge") as program:
                 program.attach(host, self._pins / "pass-edge")
 
-    def _write_files(self) -> None:
-        root = self._folder / "www"
-        root.mkdir()
-        (root / "big").write_bytes(bytes(BIG_BYTES))
-        self._folder.chmod(0o755)  # nginx's worker reads it under its own user
-        reals = "".join(
-            f'[real.{name}]\nsite = "fra"\naddress = "{address(name)}"\n' for name in REALS
-        )
-        self._write(
-            "fleet.toml",
-            '[fleet]\nname = "bench"\n[site.fra]\n'
-            'location = { country = "DE", lat = 50.0, lon = 8.0 }\nedges = ["edge1"]\n'
-            f'{reals}[vip.www]\nsite = "fra"\naddress = "{WAYPOST_VIP}"\nport = 80\n'
-            f"reals = {json.dumps(REALS)}\n"
-            'check = { kind = "tcp", port = 80, interval_s = 0.5, timeout_s = 0.4, '
-            "rise = 1, fall = 5 }\n",
-        )
-        self._write("edge.toml", self._host("edge1", "edge") + self._edge())
-        for name in REALS:
-            pins = self._pins / name
-            self._write(
-                f"{name}.toml",
-                self._host(name, name)
-                + f'[real]\nname = "{name}"\ninterface = "eth0"\npin_dir = "{pins}"\n',
-            )
-            self._write(f"{name}.nginx", self._nginx(name, self._web(name, root)))
-        servers = " ".join(f"server {address(name)}:80;" for name in REALS)
-        self._write(
-            "stream.nginx",
-            "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n"
-            + self._nginx(
-                "stream",
-                "stream { upstream reals"
-                f" {{ hash $remote_addr$remote_port consistent; {servers} }}"
-                f" server {{ listen {PEERS['nginx']}:80 backlog=4096; proxy_pass reals; }} }}",
-            ),
-        )
-        lines = "\n".join(f"  server {name} {address(name)}:80" for name in REALS)
-        self._write(
-            "haproxy.cfg",
-            "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n"
-            "  timeout client 60s\n  timeout server 60s\nlisten www\n"
-            f"  bind {PEERS['haproxy']}:80\n  balance roundrobin\n{lines}\n",
-        )
-        chosen = ", ".join(f"{number} : {address(name)}" for number, name in enumerate(REALS))
-        self._write(
-            "nft.conf",
-            "table ip wpbench {\n"
-            " chain in { type nat hook prerouting priority dstnat;\n"
-            f"  ip daddr {PEERS['nftables']} tcp dport 80 dnat to jhash ip saddr . tcp sport"
-            f" mod {len(REALS)} map {{ {chosen} }}\n }}\n"
-            " chain out { type nat hook postrouting priority srcnat;\n"
-            "  ct status dnat masquerade\n }\n}\n",
-        )
 
-    def _host(self, name: str, file: str) -> str:
-        return (
-            f'[host]\nname = "{name}"\nfleet = "fleet.toml"\n'
-            f'admin_socket = "{self._folder}/{file}.sock"\nstate_dir = "{self._folder}/{file}"\n'
-        )
-
-    def _edge(self) -> str:
-        return (
-            f'[store]\nkind = "sqlite"\npath = "{self._folder}/store.sqlite"\n'
-            f'[edge]\nsite = "fra"\ninterface = "eth0"\npin_dir = "{self._pins / "edge"}"\n'
-            f'tunnel_source = "{address("edge")}"\nmtu = {SITE_MTU}\n'
-        )
-
-    def _nginx(self, name: str, rest: str) -> str:
-        return (
-            f"daemon off; worker_processes 1; pid {name}.pid;"
-            f" error_log {name}.err; events {{ worker_connections 8000; }}\n{rest}\n"
-        )
-
-    def _web(self, name: str, root: Path) -> str:
-        folders = " ".join(
-            f"{kind}_temp_path {self._folder}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        return (
-            f"http {{ access_log off; {folders} keepalive_requests 100000000;"
-            f" client_max_body_size 0; sendfile on; root {root};"
-            f' server {{ listen 80 backlog=4096; location = / {{ return 200 "{name}"; }}'
-            ' location = /sink { return 200 "ok"; } location = /big { } } }'
-        )
-
-    def _write(self, name: str, text: str) -> None:
-        (self._folder / name).write_text(text)
+def _bring_up(ns: NetNS, name: str, mtu: int, v4: str = "", v6: str = "") -> None:
+    index = ns.link_lookup(ifname=name)[0]
+    ns.link("set", index=index, mtu=mtu, state="up")
+    if v4:
+        ns.addr("add", index=index, address=v4, prefixlen=24)
+    if v6:
+        ns.addr("add", index=index, address=v6, prefixlen=64, **NODAD)
 
 
 def remove_namespaces() -> None:
