@@ -58,11 +58,12 @@ while True:
 """
 EDGE = """
 import sys
-from array import array
 from ipaddress import ip_address
 from pathlib import Path
 from bpf.program import interface_index
 from edge_lb.datapath import Datapath
+from edge_lb.fastring import build_ring
+from edge_lb.maglev import Member
 from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding, VlanTag
 from gslb.fleet.model import Encap, Protocol
 
@@ -79,7 +80,7 @@ real = PlannedReal(
 )
 vip = PlannedVip(
     name="www", index=0, address=ip_address(sys.argv[2]), port=8080, protocol=Protocol.TCP,
-    ring=array("I", [1]) * 65537,
+    ring=build_ring([Member(name="web1", weight=1, index=1)]),
 )
 datapath.apply(Plan(
     generation=1, vips=(vip,), reals=(real,), tunnel_source=ip_address("10.20.0.1"), mtu=1500,
