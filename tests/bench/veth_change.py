@@ -40,7 +40,9 @@ PATIENCE_S = 10.0
 ANSWER_S = 1.0  # within which every packet is answered
 REST = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 PACKET = struct.Struct("=ccxxI")  # kind, who answered, number: see packets.c
-QUIET_CHECK = CHECK.replace("interval_s = 1.0", "interval_s = 10.0")
+# A check a second of each real by one VIP, none of the others after the first: 100 a second in all,
+# as of 200 targets in service. All twelve hundred were checked in one instant at the start.
+QUIET_CHECK = CHECK.replace("interval_s = 1.0", "interval_s = 300.0")
 WATCHED_CHECK = (
     f'kind = "http", port = {HEALTH_PORT}, interval_s = 1.0, timeout_s = 0.9, rise = 1, fall = 1'
 )
