@@ -2,8 +2,8 @@
 
 Owns what the edge's maps hold. Called by the agent alone, and by tests. It decides nothing:
 indexes, epochs, states and rings come with the plan. A change is ordered so that no packet meets
-half of it: reals, then rings (one pointer each), then VIPs; removals last. Only what differs from
-the last plan is written. Blocks for milliseconds.
+half of it: reals, then rings (one pointer each), then reals that are down, then VIPs; removals
+last. Only what differs from the last plan is written. Blocks for milliseconds.
 """
 
 import socket
@@ -42,7 +42,7 @@ from edge_lb.held import (
     vip_service,
 )
 from edge_lb.maglev import RING_SLOTS
-from edge_lb.plan import Plan, PlannedReal, PlannedVip
+from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
 from edge_lb.queues import receive_queues
 from edge_lb.rehearsal import borrowed, rehearse
 from edge_lb.server_ids import write_server_ids
@@ -184,11 +184,15 @@ class Datapath:
         write_devices(self.program.maps["devices"], plan)
         write_vlans(self.program.maps["vlans"], plan)
         written = {real.index: real for real in applied[0].reals} if applied is not None else {}
-        for real in plan.reals:
-            if written.get(real.index) != real:
+        changed = [real for real in plan.reals if written.get(real.index) != real]
+        for real in changed:
+            if real.state is not RealForwarding.DOWN:
                 self._write_real(real)
         self._free_reassigned_indexes(held, plan)
         self._write_rings(plan.vips)
+        for real in changed:
+            if real.state is RealForwarding.DOWN:  # no ring names it any more
+                self._write_real(real)
         write_server_ids(self.program.maps["quic_servers"], plan)
         if applied is None or held.vips != wanted.vips:
             self._write_services(wanted.vips)

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from datapath_plans import VIP, index_of, plan, real, ring_of, ring_to, vip
 
+from bpf.maps import Map
 from bpf.packets import ACK, SYN, TCP, UDP, ethernet, ipv4, read_wrapped, tcp, udp
 from bpf.trial import TEST_QUEUE, XDP_DROP
 from bpf.workbench import Workbench
@@ -197,3 +198,23 @@ def test_a_ring_is_swapped_whole(datapath: Datapath, bench: Workbench):
     assert set(seen) == {1, 2}
     changes = sum(a != b for a, b in pairwise(seen))
     assert changes <= 60  # a ring seen half-written would flicker with every other port
+
+
+def test_a_real_goes_down_when_no_ring_names_it_any_more(
+    datapath: Datapath, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+):
+    went_to: list[int] = []
+    swap = Map.set_inners
+
+    def watched(rings: Map, inners: Mapping[int, Map]) -> None:
+        went_to.append(chosen(datapath, bench, flags=SYN))
+        swap(rings, inners)
+        went_to.append(chosen(datapath, bench, flags=SYN))
+
+    datapath.apply(plan([real(1), real(2)], [vip(ring_to(1))]))
+    monkeypatch.setattr(Map, "set_inners", watched)
+    datapath.apply(plan([real(1, state=RealForwarding.DOWN), real(2)], [vip(ring_to(2))]))
+    datapath.apply(plan([real(1), real(2)], [vip(ring_to(1))]))
+
+    assert went_to == [1, 2, 2, 1]
+    assert datapath.verdicts()["DROPPED_NO_REAL"].packets == 0
