@@ -5,8 +5,8 @@ its own; and the four changes of it. A client sends a packet each fifth of a mil
 that the ring gives to real1, to a VIP without flow memory: each packet's answer says what the ring
 was when it passed. A drain begins when the operator's request does; a verdict of health when the
 failing answer to a check, or the first good one, has been sent. The change is there with the
-first packet that the new ring sent elsewhere, or back. Packets without an answer are counted: a
-real that is down is written before the rings that still name it.
+first packet that the new ring sent elsewhere, or back. Packets without an answer are counted;
+there should be none.
 """
 
 from __future__ import annotations
