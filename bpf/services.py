@@ -14,6 +14,7 @@ MULTIPLIER = 0x9E3779B97F4A7C15  # FLOW_HASH_MULTIPLIER of flow.h
 WORD = 0xFFFFFFFFFFFFFFFF
 ADDRESS_BYTES = 16
 KEY_BYTES = ADDRESS_BYTES + 4  # and port, protocol, kind
+COUNT_BYTES = 8  # of the head, before its marks
 BUCKET_SERVICES = 2
 NOW = 0  # the only index of the map `services`
 MOVES_MAX = 64  # of one placing; then the table is made with more buckets
@@ -70,8 +71,9 @@ def build_table(records: Sequence[bytes], bucket_bytes: int, buckets_max: int) -
     while buckets <= buckets_max:
         placed = _place(records, buckets)
         if placed is not None:
-            head = buckets.to_bytes(4, "little").ljust(bucket_bytes, b"\0")
-            return head + b"".join(b"".join(bucket).ljust(bucket_bytes, b"\0") for bucket in placed)
+            return _head(records, buckets, bucket_bytes) + b"".join(
+                b"".join(bucket).ljust(bucket_bytes, b"\0") for bucket in placed
+            )
         buckets = int(buckets * GROWTH) + 1
     raise ServicesFullError(f"{len(records)} services, and the table holds {buckets_max}")
 
@@ -82,14 +84,29 @@ def choices(record: bytes, buckets: int) -> tuple[int, int]:
     return (value >> 32) * buckets >> 32, (value & 0xFFFFFFFF) * buckets >> 32
 
 
-def service_hash(key: bytes) -> int:
-    """64 bits, as service_hash() of services.h."""
-    first, second = (int.from_bytes(key[at : at + 8], "little") for at in (0, 8))
+def address_hash(address: bytes) -> int:
+    """64 bits, as address_hash() of services.h."""
+    first, second = (int.from_bytes(address[at : at + 8], "little") for at in (0, 8))
     value = first * MULTIPLIER & WORD
     value = ((value ^ value >> 32) ^ second) * MULTIPLIER & WORD
-    word = int.from_bytes(key[ADDRESS_BYTES:KEY_BYTES], "little")
-    value = ((value ^ value >> 32) ^ word) * MULTIPLIER & WORD
     return value ^ value >> 32
+
+
+def service_hash(key: bytes) -> int:
+    """64 bits, as service_hash() of services.h."""
+    word = int.from_bytes(key[ADDRESS_BYTES:KEY_BYTES], "little")
+    value = (address_hash(key[:ADDRESS_BYTES]) ^ word) * MULTIPLIER & WORD
+    return value ^ value >> 32
+
+
+def _head(records: Sequence[bytes], buckets: int, size: int) -> bytes:
+    """The number of buckets, and a mark for each address."""
+    bits = 8 * (size - COUNT_BYTES)
+    marks = 0
+    for record in records:
+        marks |= 1 << ((address_hash(record[:ADDRESS_BYTES]) >> 32) * bits >> 32)
+    count = buckets.to_bytes(COUNT_BYTES, "little")
+    return count + marks.to_bytes(size - COUNT_BYTES, "little")
 
 
 def _place(records: Sequence[bytes], buckets: int) -> list[list[bytes]] | None:

@@ -87,6 +87,16 @@ def test_the_agent_and_the_program_place_a_service_by_the_same_hash(datapath: Da
     assert service_hash(bytes(16) + b"\0\x50\x06\1") != service_hash(bytes(16) + b"\0\x50\x11\1")
 
 
+def test_few_addresses_leave_most_others_without_a_mark(datapath: Datapath):
+    datapath.apply(plan([real(1)], many(10)))
+    table = datapath.program.maps["services"].inner(0)
+    assert table is not None
+    with table:
+        head = table.at(0).octets("services")
+
+    assert 1 <= int.from_bytes(head[8:], "little").bit_count() <= 10
+
+
 def test_services_that_go_are_gone_at_once(datapath: Datapath, bench: Workbench):
     vips = many(40)
     datapath.apply(plan([real(1)], vips))
