@@ -32,6 +32,7 @@ from bpf.errors import (
 )
 from bpf.maps import Map, check_layout, create_inner
 
+TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
 LINK_PIN = "link"
 PROGRAM_PIN = "program"  # what the link runs, unless a start ended half-way
 PREVIOUS_PIN = "previous"  # what it ran before: for a rollback

@@ -24,6 +24,7 @@ from bpf.packets import (
     tcp,
     udp,
 )
+from bpf.program import TEST_QUEUE
 from bpf.real_cases import REAL_CASES
 from bpf.selftest_filter import FILTER_CASES
 from bpf.trial import (
@@ -34,7 +35,6 @@ from bpf.trial import (
     IP_OPTIONS,
     OTHER,
     OTHER_V6,
-    TEST_QUEUE,
     TUNNEL_MTU,
     TUNNELLED,
     Balancer,

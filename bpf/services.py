@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from bpf.layout import FieldValue, Layout, Record
 from bpf.program import Program
 
-MULTIPLIER = 0x9E3779B97F4A7C15  # FLOW_HASH_MULTIPLIER of flow.h
+MULTIPLIER = 0x9E3779B97F4A7C15  # FLOW_HASH_MULTIPLIER of flow.h: 2^64 / golden ratio, odd
 WORD = 0xFFFFFFFFFFFFFFFF
 ADDRESS_BYTES = 16
 KEY_BYTES = ADDRESS_BYTES + 4  # and port, protocol, kind

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from bpf import packets
 from bpf.layout import FieldValue, Layout
-from bpf.program import Program
+from bpf.program import TEST_QUEUE, Program
 from bpf.services import address_record, put_services, vip_record
 from bpf.workbench import (
     NEAR_REAL,
@@ -30,7 +30,6 @@ IP_OPTIONS = bytes([1, 1, 1, 0])  # three no-operations, end of list (RFC 791 se
 TUNNEL_MTU = 1500
 QUIC_ROTATION, QUIC_SERVER_ID = 1, 0x0102  # of the service that reads connection ids
 REPLY_NS = 1_000_000  # what one costs a bucket: 1000 a second
-TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
 FLOW_BUCKETS = 256  # of the flow memory of all services
 SLOT_BYTES = 2
 TUNNEL_END = "10.60.0.2"  # the real server's own addresses

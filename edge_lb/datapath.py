@@ -55,6 +55,9 @@ SLOT_BYTES = 2
 RINGS_AT_ONCE = 32  # an eighth of a megabyte each, held twice while they are swapped
 
 
+Owner = tuple[int, Address, int, Protocol]  # a VIP's index, and whose it is
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowPlace:
     """Where a flow goes. `remembered_real` counts if not 0; `queue` is -1 without memory."""
@@ -188,7 +191,7 @@ class Datapath:
         for real in changed:
             if real.state is not RealForwarding.DOWN:
                 self._write_real(real)
-        self._free_reassigned_indexes(held, plan)
+        self._free_reassigned_indexes(held, owners)
         self._write_rings(plan.vips)
         for real in changed:
             if real.state is RealForwarding.DOWN:  # no ring names it any more
@@ -333,10 +336,9 @@ class Datapath:
         records += [address_record(layout, address) for address in sorted(addresses)]
         put_services(self.program, records)
 
-    def _free_reassigned_indexes(self, held: Held, plan: Plan) -> None:
+    def _free_reassigned_indexes(self, held: Held, owners: set[Owner]) -> None:
         """A VIP that leaves must not be seen with the ring of the one that takes its index."""
-        taken = {vip.index for vip in plan.vips}
-        owners = {_owner(vip) for vip in plan.vips}
+        taken = {index for index, *_ in owners}
         leaving = {vip for vip in held.vips if vip.index in taken and _owner(vip) not in owners}
         if leaving:
             self._write_services([vip for vip in held.vips if vip not in leaving])
@@ -365,7 +367,7 @@ class Datapath:
                 reals.put_at(real.index, layout.pack(**{**freed, "epoch": real.epoch}))
 
 
-def _owner(vip: HeldVip | PlannedVip) -> tuple[int, Address, int, Protocol]:
+def _owner(vip: HeldVip | PlannedVip) -> Owner:
     """Whose an index is."""
     return vip.index, vip.address, vip.port, vip.protocol
 

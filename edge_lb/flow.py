@@ -7,15 +7,14 @@ which compare it with the loaded program over many flows. Pure. Change both or n
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
+from bpf.services import MULTIPLIER, WORD
 from edge_lb.maglev import RING_SLOTS
 from gslb.fleet.model import Affinity, Fragments, VipOptions
 
 Address = IPv4Address | IPv6Address
 
 SEED = 0x57A7905700000001
-MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
 FINISH = 0xBF58476D1CE4E5B9
-WORD = 0xFFFFFFFFFFFFFFFF
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 
 

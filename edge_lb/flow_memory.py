@@ -8,7 +8,7 @@ packets do. A table of another size takes the flows of the old one over.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,11 +18,11 @@ import cffi
 from bpf.compile import library_path
 from bpf.layout import HOST_ORDER
 from bpf.maps import Map
-from bpf.program import Program
+from bpf.program import TEST_QUEUE, Program
 from edge_lb.plan import PlannedVip
 
-TEST_QUEUE = 0  # the receive queue that BPF_PROG_TEST_RUN gives its packets
 SHARED = 0  # the table of all VIPs without one of their own
+UNKNOWN_SIZE = 0  # of a table that was there before: its maps tell
 SPARE = 3  # places for each flow that shall fit: one in a thousand finds its bucket full
 ENTRY_BYTES = 16
 TICK_MASK = 0xFFFFFF
@@ -63,6 +63,7 @@ class FlowMemory:
         self._numbers = _numbers(program)
         self._queues = range(min(queues, self._numbers["MAX_QUEUES"]))
         self._shared_buckets = self.buckets(flows_per_queue)
+        self._tables = dict.fromkeys(self._left_behind(), UNKNOWN_SIZE)  # buckets by table
         self._make(SHARED, self._shared_buckets)
 
     def buckets(self, flows: int) -> int:
@@ -95,10 +96,10 @@ class FlowMemory:
     def keep(self, places: Mapping[int, MemoryPlace]) -> None:
         """Gives back the tables that no VIP's flows are in any more."""
         wanted = {SHARED, *(place.table for place in places.values())}
-        for table in range(self._numbers["MAX_TABLES"]):
-            if table not in wanted:
-                for index in self._flows.filled(self._indexes(table)):
-                    self._flows.delete_at(index)
+        for table in self._tables.keys() - wanted:
+            for index in self._flows.filled(self._indexes(table)):
+                self._flows.delete_at(index)
+            del self._tables[table]
 
     def table(self, place: MemoryPlace, queue: int) -> Map | None:
         """The table of a place for a receive queue; the caller closes it."""
@@ -139,6 +140,8 @@ class FlowMemory:
 
     def _make(self, table: int, buckets: int) -> None:
         """Has a table of so many buckets for each queue, with the flows of an earlier size."""
+        if self._tables.get(table) == buckets:
+            return
         for index in self._indexes(table):
             old = self._flows.inner(index)
             if old is None:
@@ -147,6 +150,13 @@ class FlowMemory:
             with old:
                 if old.shape.max_entries != buckets:
                     self._put(index, buckets, old)
+        self._tables[table] = buckets
+
+    def _left_behind(self) -> Iterator[int]:
+        """The tables that an earlier start made."""
+        for table in range(self._numbers["MAX_TABLES"]):
+            if any(True for _ in self._flows.filled(self._indexes(table))):
+                yield table
 
     def _put(self, index: int, buckets: int, old: Map | None) -> None:
         with self._program.new_inner("flows", max_entries=buckets) as fresh:

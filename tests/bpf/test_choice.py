@@ -12,7 +12,8 @@ from datapath_plans import VIP, index_of, plan, real, ring_of, ring_to, vip
 
 from bpf.maps import Map
 from bpf.packets import ACK, SYN, TCP, UDP, ethernet, ipv4, read_wrapped, tcp, udp
-from bpf.trial import TEST_QUEUE, XDP_DROP
+from bpf.program import TEST_QUEUE
+from bpf.trial import XDP_DROP
 from bpf.workbench import Workbench
 from edge_lb.datapath import Datapath
 from edge_lb.flow import Flow, slot

@@ -79,7 +79,7 @@ def test_each_of_thousands_of_vips_is_found_and_its_closed_ports_are_known(
         assert verdict_of(datapath, bench, stranger, port=one.port or 9) == "PASSED_NOT_VIP"
 
 
-def test_the_agent_and_the_program_place_a_service_by_the_same_hash(datapath: Datapath):
+def test_what_names_a_service_is_its_first_twenty_bytes(datapath: Datapath):
     layout = datapath.program.btf.struct("service")
     field = layout.field("kind")
 
