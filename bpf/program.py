@@ -91,7 +91,8 @@ class Program:
         _raise_memory_limit()
         path = path or object_path(name)
         try:
-            elf = path.read_bytes()
+            with _may_be_forbidden(path):
+                elf = path.read_bytes()
         except FileNotFoundError as error:
             raise ObjectMissingError(f"{path} does not exist", mend="run `make setup`") from error
         if pin_dir is not None:
@@ -332,12 +333,12 @@ def tag(program_fd: int) -> str:
 
 
 @contextlib.contextmanager
-def _may_be_forbidden(pin_dir: Path) -> Iterator[None]:
-    """Pins are root's: translates Python's own refusal."""
+def _may_be_forbidden(path: Path) -> Iterator[None]:
+    """Pins are root's, and objects may be in a closed folder: translates Python's own refusal."""
     try:
         yield
     except PermissionError as error:
-        raise NotPermittedError(f"{pin_dir} is closed to this user", mend="run as root") from error
+        raise NotPermittedError(f"{path} is closed to this user", mend="run as root") from error
 
 
 def _is_bpffs_mounted() -> bool:
