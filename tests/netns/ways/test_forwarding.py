@@ -39,8 +39,8 @@ def test_a_megabyte_goes_up_and_down(site: WaySite, name: str):
         (counted_there.sent, traffic.sent),
     ):
         moved = now - then
-        assert len(DATA) < moved.bytes < len(DATA) * 1.2
-        assert SEGMENTS_MIN <= moved.packets < 4 * SEGMENTS_MIN
+        assert len(DATA) < moved.bytes < len(DATA) * 2  # a busy machine sends some of it twice
+        assert SEGMENTS_MIN <= moved.packets < 8 * SEGMENTS_MIN
 
 
 def test_reals_drop_nothing_of_all_that(site: WaySite):
