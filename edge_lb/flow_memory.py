@@ -20,6 +20,7 @@ from bpf.layout import HOST_ORDER
 from bpf.maps import Map
 from bpf.program import TEST_QUEUE, Program
 from edge_lb.plan import PlannedVip
+from gslb.fleet import model
 
 SHARED = 0  # the table of all VIPs without one of their own
 UNKNOWN_SIZE = 0  # of a table that was there before: its maps tell
@@ -83,7 +84,7 @@ class FlowMemory:
         own = {index: table for table, index in owners.items()}
         found: dict[int, MemoryPlace] = {}
         for vip in vips:
-            if not vip.flow_memory:
+            if vip.flow_memory is model.FlowMemory.NONE:
                 found[vip.index] = NO_MEMORY
             elif not vip.own_flows:
                 found[vip.index] = MemoryPlace(SHARED, self._shared_buckets)

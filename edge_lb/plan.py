@@ -22,12 +22,15 @@ from gslb.fleet.model import (
     Address,
     Encap,
     Fleet,
+    FlowMemory,
     Protocol,
     RealName,
     SiteName,
     VipName,
     VipOptions,
 )
+
+CHAIN_OWNERS = 4  # of a slot: the present one and three before it; SLOTS_TOGETHER of bpf/maps.h
 
 
 class RealForwarding(Enum):
@@ -91,7 +94,12 @@ class PlannedReal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedVip:
-    """One VIP and its ring: RING_SLOTS real indexes, 0 where there is none."""
+    """One VIP and its ring: RING_SLOTS real indexes, 0 where there is none.
+
+    `chains` is the ring widened: CHAIN_OWNERS real indexes for each slot, the present owner (as in
+    `ring`), then earlier ones, the latest to lose the slot first, then 0. None where no slot has
+    an earlier owner that may still hold its flows.
+    """
 
     name: str
     index: int
@@ -99,7 +107,8 @@ class PlannedVip:
     port: int
     protocol: Protocol
     ring: array[int]
-    flow_memory: bool = True
+    chains: array[int] | None = None
+    flow_memory: FlowMemory = FlowMemory.ALL
     own_flows: int = 0  # for each receive queue, in a table of its own; 0: in the shared one
     options: VipOptions = field(default_factory=VipOptions)
 

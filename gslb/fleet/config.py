@@ -1,6 +1,6 @@
 """fleet.toml and the host files: read, checked whole, and turned into the nouns.
 
-Owns reading TOML, the shape of fleet.toml, and every message about a faulty configuration. A file
+Owns reading TOML and every message about a faulty configuration. A file
 is refused with all of its semantic faults at once, each with file, path, reason and nearest name.
 The only file of `gslb.fleet` that reads configuration from disk; it never writes.
 """
@@ -18,25 +18,14 @@ from typing import TypeVar
 import msgspec
 
 from gslb.fleet import model
-from gslb.fleet.model import (
-    Affinity,
-    CheckKind,
-    CheckVia,
-    Encap,
-    Fallback,
-    FilterAction,
-    Fleet,
-    Fragments,
-    Policy,
-    PoolName,
-    Protocol,
-    RealName,
-    SiteName,
-    VipName,
-)
+from gslb.fleet.fleet_file import FleetFile, VipSection
+from gslb.fleet.model import Fleet, PoolName, Protocol, RealName, SiteName, VipName
 
 T = TypeVar("T", bound=msgspec.Struct)
 FLOWS_MIN, FLOWS_MAX = 1024, 1 << 26  # of the flow memory of one receive queue
+OWNER_CHAIN_MAX = 3
+CONNECTION_AGE_MIN_S, CONNECTION_AGE_MAX_S = 1.0, 30 * 86400.0
+SLOW_START_MAX_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,130 +48,6 @@ class ConfigError(Exception):
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = faults
-
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of fleet.toml: unknown keys are refused."""
-
-
-class FleetSection(_Section, frozen=True):
-    """[fleet]"""
-
-    name: str
-
-
-class LocationSection(_Section, frozen=True):
-    """A place: country by ISO 3166-1 alpha-2, degrees."""
-
-    country: str
-    lat: float
-    lon: float
-
-
-class SiteSection(_Section, frozen=True):
-    """[site.NAME]"""
-
-    location: LocationSection
-    edges: tuple[str, ...]
-    weight: int = 100
-    clients: tuple[str, ...] = ()
-
-
-class RealSection(_Section, frozen=True):
-    """[real.NAME]"""
-
-    site: str
-    address: str
-    weight: int = 100
-    encap: Encap | None = None
-    server_id: int | None = None
-
-
-class CheckSection(_Section, frozen=True):
-    """The check of a VIP. `port` is the VIP's own where it is left out."""
-
-    kind: CheckKind = CheckKind.TCP
-    via: CheckVia = CheckVia.TUNNEL
-    port: int | None = None
-    path: str = "/"
-    host: str = ""
-    expect_status: int = 200
-    interval_s: float = 2.0
-    timeout_s: float = 1.0
-    rise: int = 2
-    fall: int = 3
-
-
-class LimitSection(_Section, frozen=True):
-    """The limit of a VIP. Without `burst`, a tenth of a second's packets."""
-
-    packets_per_s: int = 0  # 0: no limit
-    burst: int | None = None
-
-
-class QuicSection(_Section, frozen=True):
-    """The connection ids of a VIP that name a real."""
-
-    server_id_bytes: int = 0
-    rotation: int = 0
-
-
-class VipSection(_Section, frozen=True):
-    """[vip.NAME]"""
-
-    site: str
-    address: str
-    reals: tuple[str, ...]
-    port: int = 0
-    protocol: Protocol = Protocol.TCP
-    check: CheckSection = CheckSection()
-    limit: LimitSection = LimitSection()
-    encap: Encap = Encap.GUE
-    tunnel_checksum: bool = False
-    flow_memory: bool = True
-    flows_per_queue: int = 0
-    affinity: Affinity = Affinity.FLOW
-    fallback: Fallback = Fallback.DROP
-    fragments: Fragments = Fragments.MEMORY
-    quic: QuicSection = QuicSection()
-
-
-class FilterSection(_Section, frozen=True):
-    """[filter.NAME]. `packets_per_s` and `burst` belong to the action `limit`."""
-
-    prefix: str
-    action: FilterAction
-    packets_per_s: int = 0
-    burst: int | None = None
-    vips: tuple[str, ...] = ()
-
-
-class PoolSection(_Section, frozen=True):
-    """[pool.NAME]"""
-
-    vips: tuple[str, ...]
-    policy: Policy = Policy.NEAREST
-    answers: int = 2
-    ttl_s: int = 30
-
-
-class ZoneSection(_Section, frozen=True):
-    """[zone."ORIGIN"]"""
-
-    file: str
-    dynamic: dict[str, str] = {}
-
-
-class FleetFile(_Section, frozen=True):
-    """fleet.toml"""
-
-    fleet: FleetSection
-    site: dict[str, SiteSection]
-    real: dict[str, RealSection] = {}
-    vip: dict[str, VipSection] = {}
-    filter: dict[str, FilterSection] = {}
-    pool: dict[str, PoolSection] = {}
-    zone: dict[str, ZoneSection] = {}
 
 
 def read_toml(path: Path, shape: type[T]) -> T:
@@ -325,6 +190,9 @@ def build_fleet(
                 tunnel_checksum=vip.tunnel_checksum,
                 flow_memory=vip.flow_memory,
                 flows_per_queue=vip.flows_per_queue,
+                owner_chain=_owner_chain(vip),
+                connection_age_s=vip.connection_age_s,
+                slow_start_s=vip.slow_start_s,
                 options=model.VipOptions(
                     affinity=vip.affinity,
                     fallback=vip.fallback,
@@ -364,6 +232,12 @@ def rate_of(packets_per_s: int, burst: int | None) -> model.Rate | None:
         return None
     at_once = burst if burst is not None else max(1, packets_per_s // 10)
     return model.Rate(packets_per_s=packets_per_s, burst=at_once)
+
+
+def _owner_chain(vip: VipSection) -> int:
+    if vip.owner_chain is not None:
+        return vip.owner_chain
+    return OWNER_CHAIN_MAX if vip.protocol is Protocol.TCP else 0
 
 
 def _check(vip: VipSection) -> model.Check:

@@ -10,21 +10,24 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
 from gslb.fleet.config import (
+    CONNECTION_AGE_MAX_S,
+    CONNECTION_AGE_MIN_S,
     FLOWS_MAX,
     FLOWS_MIN,
-    CheckSection,
+    OWNER_CHAIN_MAX,
+    SLOW_START_MAX_S,
     Fault,
-    FleetFile,
-    VipSection,
     absolute,
     nearest,
 )
+from gslb.fleet.fleet_file import CheckSection, FleetFile, VipSection
 from gslb.fleet.model import (
     Address,
     CheckKind,
     Encap,
     Fallback,
     FilterAction,
+    FlowMemory,
     Fragments,
     Network,
     Protocol,
@@ -140,11 +143,18 @@ def _vips(shape: FleetFile) -> Found:
 
 
 def _options(at: str, vip: VipSection) -> Found:
-    if vip.flows_per_queue and not vip.flow_memory:
+    if vip.flows_per_queue and vip.flow_memory is FlowMemory.NONE:
         reason = "no flow memory has no size"
-        yield f"{at}.flows_per_queue", reason, "leave it out, or `flow_memory = false`"
+        yield f"{at}.flows_per_queue", reason, 'leave it out, or `flow_memory = "none"`'
     elif vip.flows_per_queue and not FLOWS_MIN <= vip.flows_per_queue <= FLOWS_MAX:
         yield f"{at}.flows_per_queue", "out of range", f"{FLOWS_MIN}..{FLOWS_MAX}"
+    if vip.owner_chain is not None and not 0 <= vip.owner_chain <= OWNER_CHAIN_MAX:
+        yield f"{at}.owner_chain", "out of range", f"0..{OWNER_CHAIN_MAX}"
+    if not CONNECTION_AGE_MIN_S <= vip.connection_age_s <= CONNECTION_AGE_MAX_S:
+        bounds = f"{CONNECTION_AGE_MIN_S:g}..{CONNECTION_AGE_MAX_S:g} seconds"
+        yield f"{at}.connection_age_s", "out of range", bounds
+    if not 0 <= vip.slow_start_s <= SLOW_START_MAX_S:
+        yield f"{at}.slow_start_s", "out of range", f"0..{SLOW_START_MAX_S:g} seconds"
     if vip.fallback is Fallback.RESET and vip.protocol is not Protocol.TCP:
         yield f"{at}.fallback", "`reset` is of TCP", "use `drop` or `pass`"
     if vip.fragments is Fragments.TWO_TUPLE and (vip.protocol is not Protocol.UDP or vip.port):

@@ -62,6 +62,14 @@ class Fragments(StrEnum):
     TWO_TUPLE = "two_tuple"  # all between two addresses is one flow
 
 
+class FlowMemory(StrEnum):
+    """Which flows an edge remembers the real of."""
+
+    ALL = "all"
+    MOVED = "moved"  # those on slots that changed their owner, or soon will
+    NONE = "none"  # the ring and its owner chains alone decide
+
+
 class CheckKind(StrEnum):
     """What one health check does."""
 
@@ -193,8 +201,12 @@ class Vip:
     limit: Rate | None = None  # over all of its clients, at each edge
     encap: Encap = Encap.GUE
     tunnel_checksum: bool = False  # fill in the UDP checksum of GUE
-    flow_memory: bool = True
+    flow_memory: FlowMemory = FlowMemory.ALL
     flows_per_queue: int = 0  # in flow memory of its own; 0: in what all share
+    owner_chain: int = 0  # previous owners of a slot that packets may be handed on to; at most 3
+    connection_age_s: float = 3600.0  # of the longest connection: so long a chain is kept
+    slow_start_s: float = 0.0  # a real that is added gets its whole weight after so long
+    share_flows: bool = False  # other edges of the site learn this VIP's flows through the store
     options: VipOptions = VipOptions()
 
     def encap_of(self, real: Real) -> Encap:

@@ -26,7 +26,7 @@ from threading import Thread
 from veth_files import CHECK, REALS, UDP_PORT, BenchVip, Site
 from veth_world import PREFIX, VethWorld
 
-from gslb.fleet.model import Encap
+from gslb.fleet.model import Encap, FlowMemory
 from ops.lab.world import inside
 
 VIPS, SITE_REALS = 12, 100
@@ -54,7 +54,7 @@ SITE = Site(
             encap=Encap.L2,
             protocol="udp",
             port=UDP_PORT + number,
-            flow_memory=number > 0,
+            flow_memory=FlowMemory.ALL if number else FlowMemory.NONE,
             check=QUIET_CHECK if number else WATCHED_CHECK,
         )
         for number in range(VIPS)

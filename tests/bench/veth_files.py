@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from gslb.fleet.model import Encap
+from gslb.fleet.model import Encap, FlowMemory
 
 HOSTS = {"client": 2, "edge": 2, "proxy": 3, "real1": 11, "real2": 12}
 REALS = ("real1", "real2")
@@ -40,7 +40,7 @@ class BenchVip:
     encap: Encap
     protocol: str = "tcp"
     port: int = PORT
-    flow_memory: bool = True
+    flow_memory: FlowMemory = FlowMemory.ALL
     check: str = CHECK
 
 
@@ -99,7 +99,7 @@ def _fleet(site: Site) -> str:
     vips = "".join(
         f'[vip.{vip.name}]\nsite = "fra"\naddress = "{vip.address}"\nport = {vip.port}\n'
         f'protocol = "{vip.protocol}"\nencap = "{vip.encap.value}"\n'
-        f"flow_memory = {json.dumps(vip.flow_memory)}\n"
+        f"flow_memory = {json.dumps(vip.flow_memory.value)}\n"
         f"reals = {json.dumps([*places])}\ncheck = {{ {vip.check} }}\n"
         for vip in site.vips
     )

@@ -8,7 +8,8 @@ from ipaddress import ip_network
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
-from gslb.fleet.config import FleetFile, build_fleet, parse_toml
+from gslb.fleet.config import build_fleet, parse_toml
+from gslb.fleet.fleet_file import FleetFile
 from gslb.fleet.health import EdgeReport, Override, OverrideKind, VipHealth, VipState
 from gslb.fleet.model import Network, Policy
 from gslb.fleet.snapshot import Holdings, Snapshot, resolve

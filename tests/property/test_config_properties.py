@@ -8,7 +8,8 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gslb.fleet.config import ConfigError, Fault, FleetFile, build_fleet, parse_toml
+from gslb.fleet.config import ConfigError, Fault, build_fleet, parse_toml
+from gslb.fleet.fleet_file import FleetFile
 from gslb.fleet.host import DnsHost, EdgeHost
 from tests.unit.fleet_files import FLEET
 

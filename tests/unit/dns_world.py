@@ -17,7 +17,8 @@ import dns.message
 import dns.rdatatype
 
 from gslb.answer import Answerer
-from gslb.fleet.config import FleetFile, build_fleet, parse_toml
+from gslb.fleet.config import build_fleet, parse_toml
+from gslb.fleet.fleet_file import FleetFile
 from gslb.fleet.health import EdgeReport, Override, OverrideKind, RealHealth, RealState, VipHealth
 from gslb.fleet.health import VipState as State
 from gslb.fleet.model import Fleet

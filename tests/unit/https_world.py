@@ -10,7 +10,8 @@ from ipaddress import ip_network
 from typing import Any
 
 from gslb.answer import Answerer
-from gslb.fleet.config import FleetFile, build_fleet, parse_toml
+from gslb.fleet.config import build_fleet, parse_toml
+from gslb.fleet.fleet_file import FleetFile
 from gslb.fleet.health import Override, OverrideKind
 from gslb.fleet.model import Address, Fleet
 from gslb.fleet.snapshot import Holdings, Snapshot, resolve

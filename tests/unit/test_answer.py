@@ -24,7 +24,8 @@ from dns_world import (
     scope,
 )
 
-from gslb.fleet.config import FleetFile, build_fleet, parse_toml
+from gslb.fleet.config import build_fleet, parse_toml
+from gslb.fleet.fleet_file import FleetFile
 from gslb.fleet.health import OverrideKind, VipState
 from gslb.query import OUTCOMES, Outcome
 from gslb.render import compile_answers

@@ -134,11 +134,26 @@ from tests.unit.fleet_files import faults_of, spoiled
         ),
         (
             'address = "192.0.2.11"',
-            'address = "192.0.2.11"\nflows_per_queue = 1024\nflow_memory = false',
+            'address = "192.0.2.11"\nflows_per_queue = 1024\nflow_memory = "none"',
             (
                 "$.vip.any-fra.flows_per_queue: no flow memory has no size"
-                " (leave it out, or `flow_memory = false`)"
+                ' (leave it out, or `flow_memory = "none"`)'
             ),
+        ),
+        (
+            'address = "192.0.2.11"',
+            'address = "192.0.2.11"\nowner_chain = 4',
+            "$.vip.any-fra.owner_chain: out of range (0..3)",
+        ),
+        (
+            'address = "192.0.2.11"',
+            'address = "192.0.2.11"\nconnection_age_s = 0',
+            "$.vip.any-fra.connection_age_s: out of range (1..2.592e+06 seconds)",
+        ),
+        (
+            'address = "192.0.2.11"',
+            'address = "192.0.2.11"\nslow_start_s = -1',
+            "$.vip.any-fra.slow_start_s: out of range (0..86400 seconds)",
         ),
         (
             'address = "192.0.2.11"',

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from gslb.fleet.config import FleetFile, build_fleet, parse_toml
+from gslb.fleet.config import build_fleet, parse_toml
+from gslb.fleet.fleet_file import FleetFile
 from gslb.fleet.health import EdgeReport, RealHealth, RealState, VipHealth, VipState
 from gslb.fleet.model import Fleet, VipName
 from gslb.fleet.snapshot import Snapshot

@@ -92,7 +92,7 @@ SPECIAL = {
     "udp": 'protocol = "udp"',
     "pair": 'protocol = "udp"\nfragments = "two_tuple"',
     "affine": 'affinity = "source"',
-    "free": "flow_memory = false",
+    "free": 'flow_memory = "none"',
 }
 
 
