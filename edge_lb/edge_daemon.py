@@ -124,6 +124,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
         store,
         state_path=state_dir / "fleet.json",
         on_snapshot=lambda _: agent.wake(),
+        on_histories=agent.wake,
     )
     agent.follow(follower)
     started_s = clock.unix_s()

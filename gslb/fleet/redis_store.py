@@ -1,8 +1,9 @@
 """The store in Redis: for a fleet whose daemons are on many hosts.
 
-Owns two hashes, `PREFIX:reports` and `PREFIX:overrides`, the channel `PREFIX:changed`, and the
-script that compares and sets on the server. Opened through `gslb.service.stores` only. It never
-judges a record and never deletes one: leases are the reader's business.
+Owns the hashes `PREFIX:reports`, `PREFIX:overrides`, `PREFIX:histories` and `PREFIX:reals:SITE`,
+the channel `PREFIX:changed` that tells of all but the last, and the script that compares and sets
+on the server. Opened through `gslb.service.stores` only. It never judges a record and never deletes
+one: leases are the reader's business.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gslb.fleet.health import EdgeReport, Override
+from gslb.fleet.history import EdgeHistory, RealReport
 from gslb.fleet.store import (
     Contents,
     StaleGeneration,
     StoreUnavailable,
     decode_contents,
+    decode_real_reports,
     encode,
 )
 
@@ -35,7 +38,8 @@ GUARD_S = 2.0
 GATHER_S = 0.05
 """A watch waits this long after a message, so that the beats of many edges cost one read."""
 
-# KEYS: hash, channel. ARGV: field, body, generation, sequence, "1" where rivals are refused.
+# KEYS: hash, and the channel if watches are told. ARGV: field, body, generation, sequence, and "1"
+# where rivals are refused.
 # A held record that is not JSON is replaced. cjson reads numbers as doubles: exact to 2^53, and a
 # generation is milliseconds of Unix time, about 2^41.
 _COMPARE_AND_SET = """
@@ -55,7 +59,9 @@ if held then
   end
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('PUBLISH', KEYS[2], ARGV[1])
+if KEYS[2] then
+  redis.call('PUBLISH', KEYS[2], ARGV[1])
+end
 return false
 """
 
@@ -68,6 +74,9 @@ class RedisStore:
         self._timeout_s = timeout_s
         self._reports = f"{prefix}:reports"
         self._overrides = f"{prefix}:overrides"
+        self._histories = f"{prefix}:histories"
+        self._reals = f"{prefix}:reals"
+        self.malformed_reals = 0
         self._channel = f"{prefix}:changed"
         self._redis = Redis.from_url(
             url,
@@ -83,7 +92,7 @@ class RedisStore:
         """Replace this edge's report. Raises StaleGeneration for (generation, sequence) below."""
         name = f"report {report.edge}"
         rank = (report.generation, report.sequence)
-        await self._put(self._reports, report.edge, name, rank, encode(report), unique=False)
+        await self._put(self._reports, report.edge, name, rank, encode(report))
 
     async def put_override(self, override: Override) -> None:
         """Replace the will for (kind, name).
@@ -96,14 +105,41 @@ class RedisStore:
         name = f"override {field}"
         await self._put(self._overrides, field, name, rank, encode(override), unique=True)
 
+    async def publish_history(self, history: EdgeHistory) -> None:
+        """Replace this edge's history.
+
+        Raises StaleGeneration for an older generation, and for another content at the held one.
+        """
+        name = f"history {history.edge}"
+        rank = (history.generation, 0)
+        await self._put(self._histories, history.edge, name, rank, encode(history), unique=True)
+
+    async def publish_real(self, report: RealReport) -> None:
+        """Replace this real's report. Raises StaleGeneration for (generation, sequence) below."""
+        key, name = f"{self._reals}:{report.site}", f"report of real {report.real}"
+        rank = (report.generation, report.sequence)
+        await self._put(key, report.real, name, rank, encode(report), told=False)
+
+    async def real_reports(self, site: str) -> tuple[RealReport, ...]:
+        """The newest report of each real of a site, by name; malformed ones are left out."""
+        with self._translated():
+            async with asyncio.timeout(self._timeout_s):
+                bodies = await cast(
+                    Awaitable[list[bytes]], self._redis.hvals(f"{self._reals}:{site}")
+                )
+        # Megabytes of many reals: the loop goes on meanwhile.
+        good, self.malformed_reals = await asyncio.to_thread(decode_real_reports, site, bodies)
+        return good
+
     async def read(self) -> Contents:
         """All that is held now; malformed records are counted and left out, never raised."""
         with self._translated():
             async with asyncio.timeout(self._timeout_s), self._redis.pipeline() as pipe:
                 pipe.hvals(self._reports)
                 pipe.hvals(self._overrides)
-                reports, overrides = await pipe.execute()
-        return decode_contents(reports, overrides)
+                pipe.hvals(self._histories)
+                reports, overrides, histories = await pipe.execute()
+        return decode_contents(reports, overrides, histories)
 
     async def watch(self) -> AsyncIterator[Contents]:
         """The content now, then again soon after each change, for ever."""
@@ -142,15 +178,16 @@ class RedisStore:
         rank: tuple[int, int],
         body: bytes,
         *,
-        unique: bool,
+        unique: bool = False,
+        told: bool = True,
     ) -> None:
-        """`unique` refuses another content at the held rank."""
+        """`unique` refuses another content at the held rank; `told` wakes every watch."""
         arguments: tuple[bytes | str | int, ...] = (field, body, *rank, "1" if unique else "0")
         with self._translated():
             async with asyncio.timeout(self._timeout_s):
                 held = await cast(
                     Awaitable[bytes | None],
-                    self._script(keys=[key, self._channel], args=arguments),
+                    self._script(keys=[key, self._channel] if told else [key], args=arguments),
                 )
         if held is not None:
             raise StaleGeneration(name, rank[0], int(held))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gslb.fleet.health import EdgeReport, Override, OverrideKind, VipHealth, VipState
+from gslb.fleet.history import EdgeHistory
 from gslb.fleet.model import Fleet, Generation, RealName, Vip, VipName
 
 ELIGIBLE = frozenset({VipState.UP, VipState.DEGRADED, VipState.UNKNOWN})
@@ -35,11 +36,17 @@ class Holdings:
 
     reports: Mapping[str, HeldReport] = field(default_factory=dict)  # edge name ->
     overrides: Mapping[tuple[OverrideKind, str], Override] = field(default_factory=dict)
+    histories: Mapping[str, EdgeHistory] = field(default_factory=dict)  # edge name ->
     refused: int = 0
     lost_s: float | None = None  # when the store was lost (monotonic), None while it is read
 
     def merge(
-        self, reports: Iterable[EdgeReport], overrides: Iterable[Override], now_s: float
+        self,
+        reports: Iterable[EdgeReport],
+        overrides: Iterable[Override],
+        now_s: float,
+        *,
+        histories: Iterable[EdgeHistory] = (),
     ) -> Holdings:
         """Take what a store holds now. What it lacks is kept: absence deletes nothing."""
         held = dict(self.thawed(now_s).reports)
@@ -60,7 +67,14 @@ class Holdings:
                 wills[key] = override
             elif override.generation < will.generation:
                 refused += 1
-        return Holdings(reports=held, overrides=wills, refused=refused)
+        pasts = dict(self.histories)
+        for history in histories:
+            past = pasts.get(history.edge)
+            if past is None or history.generation > past.generation:
+                pasts[history.edge] = history
+            elif history.generation < past.generation:
+                refused += 1
+        return Holdings(reports=held, overrides=wills, histories=pasts, refused=refused)
 
     def lost(self, now_s: float) -> Holdings:
         """The store cannot be read: leases stop running until it is back."""

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from gslb.fleet.health import EdgeReport, Override
+from gslb.fleet.history import EdgeHistory, RealReport
 from gslb.fleet.store import (
     Contents,
     StaleGeneration,
     StoreUnavailable,
     decode_contents,
+    decode_real_reports,
     encode,
 )
 
@@ -32,6 +34,8 @@ POLL_S = 0.2
 
 _REPORT = "report"
 _OVERRIDE = "override"
+_HISTORY = "history"
+_REAL = "real:"  # and the site
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -46,10 +50,12 @@ CREATE TABLE IF NOT EXISTS records (
 
 _HELD = "SELECT generation, sequence, body FROM records WHERE kind = ? AND name = ?"
 _PUT = "INSERT OR REPLACE INTO records (kind, name, generation, sequence, body) VALUES (?,?,?,?,?)"
-_ALL = "SELECT kind, body FROM records"
+_ALL = "SELECT kind, body FROM records WHERE kind IN ('report', 'override', 'history')"
+_REALS = "SELECT body FROM records WHERE kind = ?"
 
 _Identity = tuple[int, int]  # device and inode: which file the path names
 _Stamp = tuple[_Identity, int, int]
+_Rows = list[tuple[str, bytes]]  # of `_ALL`, in the order of the primary key
 
 
 class SqliteStore:
@@ -67,6 +73,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._identity: _Identity = (0, 0)
         self._own_writes = 0  # data_version counts the changes of other connections only
+        self.malformed_reals = 0
 
     async def publish(self, report: EdgeReport) -> None:
         """Replace this edge's report. Raises StaleGeneration for (generation, sequence) below."""
@@ -81,21 +88,39 @@ class SqliteStore:
         """
         name = f"{override.kind}:{override.name}"
         rank = (override.generation, 0)
-        await self._run(lambda: self._put(_OVERRIDE, name, rank, encode(override)))
+        await self._run(lambda: self._put(_OVERRIDE, name, rank, encode(override), unique=True))
+
+    async def publish_history(self, history: EdgeHistory) -> None:
+        """Replace this edge's history.
+
+        Raises StaleGeneration for an older generation, and for another content at the held one.
+        """
+        rank, body = (history.generation, 0), encode(history)
+        await self._run(lambda: self._put(_HISTORY, history.edge, rank, body, unique=True))
+
+    async def publish_real(self, report: RealReport) -> None:
+        """Replace this real's report. Raises StaleGeneration for (generation, sequence) below."""
+        rank, kind = (report.generation, report.sequence), _REAL + report.site
+        await self._run(lambda: self._put(kind, report.real, rank, encode(report)))
+
+    async def real_reports(self, site: str) -> tuple[RealReport, ...]:
+        """The newest report of each real of a site, by name; malformed ones are left out."""
+        good, self.malformed_reals = await self._run(lambda: self._read_reals(site))
+        return good
 
     async def read(self) -> Contents:
         """All that is held now; malformed records are counted and left out, never raised."""
-        return await self._run(self._read)
+        return await self._run(lambda: _decoded(self._rows()))
 
     async def watch(self) -> AsyncIterator[Contents]:
         """The content now, then again within `POLL_S` after each change, for ever."""
         seen: _Stamp | None = None
-        held: Contents | None = None
+        rows: _Rows | None = None
         while True:
-            seen, contents = await self._run(partial(self._read_if_changed, seen))
-            if contents is not None and contents != held:
-                held = contents
-                yield contents
+            seen, fresh = await self._run(partial(self._rows_if_changed, seen))
+            if fresh is not None and fresh != rows:
+                rows = fresh
+                yield await self._run(partial(_decoded, fresh))
             await asyncio.sleep(POLL_S)
 
     async def close(self) -> None:
@@ -120,14 +145,23 @@ class SqliteStore:
             self._disconnect()
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
-    def _put(self, kind: str, name: str, rank: tuple[int, int], body: bytes) -> None:
+    def _put(
+        self,
+        kind: str,
+        name: str,
+        rank: tuple[int, int],
+        body: bytes,
+        *,
+        unique: bool = False,
+    ) -> None:
+        """`unique` refuses another content at the held rank."""
         connection = self._connect(create=True)
         connection.execute("BEGIN IMMEDIATE")
         try:
             held = connection.execute(_HELD, (kind, name)).fetchone()
             if held is not None:
                 held_rank = (int(held[0]), int(held[1]))
-                rivals = kind == _OVERRIDE and rank == held_rank and bytes(held[2]) != body
+                rivals = unique and rank == held_rank and bytes(held[2]) != body
                 if rank < held_rank or rivals:
                     raise StaleGeneration(f"{kind} {name}", rank[0], held_rank[0])
             connection.execute(_PUT, (kind, name, *rank, body))
@@ -140,19 +174,19 @@ class SqliteStore:
         # An emptied log cannot be replayed into another file that an operator puts in this place.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
-    def _read(self) -> Contents:
-        reports: list[bytes] = []
-        overrides: list[bytes] = []
-        for kind, body in self._connect(create=False).execute(_ALL):
-            (reports if kind == _REPORT else overrides).append(body)
-        return decode_contents(reports, overrides)
+    def _rows(self) -> _Rows:
+        return self._connect(create=False).execute(_ALL).fetchall()
 
-    def _read_if_changed(self, seen: _Stamp | None) -> tuple[_Stamp, Contents | None]:
+    def _read_reals(self, site: str) -> tuple[tuple[RealReport, ...], int]:
+        found = self._connect(create=False).execute(_REALS, (_REAL + site,)).fetchall()
+        return decode_real_reports(site, (body for (body,) in found))
+
+    def _rows_if_changed(self, seen: _Stamp | None) -> tuple[_Stamp, _Rows | None]:
         """The stamp is taken before the read: a change between both is seen twice, never missed."""
         connection = self._connect(create=False)
         version = int(connection.execute("PRAGMA data_version").fetchone()[0])
         stamp = (self._identity, version, self._own_writes)
-        return stamp, (None if stamp == seen else self._read())
+        return stamp, (None if stamp == seen else self._rows())
 
     def _connect(self, *, create: bool) -> sqlite3.Connection:
         """The connection to the file that `path` names now, opened anew if it is another one."""
@@ -194,3 +228,10 @@ class SqliteStore:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _decoded(rows: _Rows) -> Contents:
+    def bodies(wanted: str) -> list[bytes]:
+        return [body for kind, body in rows if kind == wanted]
+
+    return decode_contents(bodies(_REPORT), bodies(_OVERRIDE), bodies(_HISTORY))

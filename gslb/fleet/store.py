@@ -1,18 +1,25 @@
-"""The store's contract: where reports and overrides meet. One contract, two implementations.
+"""The store's contract: where reports, overrides and histories meet. Two implementations of one.
 
 Owns the Protocol, the errors and the records' codec. `sqlite_store` is the embedded default of one
-host, `redis_store` serves a fleet; both pass `tests/contract/test_store.py`. A store never judges:
-what its content means is `gslb.fleet.snapshot`.
+host, `redis_store` serves a fleet; both pass `tests/contract/test_store.py`. What reals report of
+their flows is kept apart: it is large, changes all the time and wakes nobody; who wants it asks for
+it, by site. A store never judges: what its content means is `gslb.fleet.snapshot`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from gslb.fleet.health import EdgeReport, Override
+from gslb.fleet.history import EdgeHistory, RealReport
+
+REAL_REPORT_OCTETS_MAX = 16 << 20
+"""A larger report of a real is malformed. One of 200 VIPs with 100,000 flows each is smaller."""
+
+Record = TypeVar("Record")
 
 
 class StoreError(Exception):
@@ -34,21 +41,42 @@ class StaleGeneration(StoreError):
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a store holds, at one moment. `malformed` counts records that did not decode."""
+    """All that a store holds but reports of reals. `malformed` counts what did not decode."""
 
     reports: tuple[EdgeReport, ...] = ()
     overrides: tuple[Override, ...] = ()
+    histories: tuple[EdgeHistory, ...] = ()
     malformed: int = 0
 
 
 class Store(Protocol):
-    """Where reports and overrides meet. Every method may raise StoreUnavailable."""
+    """Where the records meet. Every method may raise StoreUnavailable.
+
+    `malformed_reals` counts what the last `real_reports` left out.
+    """
+
+    malformed_reals: int
 
     async def publish(self, report: EdgeReport) -> None:
         """Replace this edge's report. Raises StaleGeneration for (generation, sequence) below."""
 
     async def put_override(self, override: Override) -> None:
         """Replace the will for (kind, name). Raises StaleGeneration for an older generation."""
+
+    async def publish_history(self, history: EdgeHistory) -> None:
+        """Replace this edge's history.
+
+        Raises StaleGeneration for an older generation, and for another content at the held one.
+        """
+
+    async def publish_real(self, report: RealReport) -> None:
+        """Replace this real's report. Raises StaleGeneration for (generation, sequence) below.
+
+        No watch tells of it.
+        """
+
+    async def real_reports(self, site: str) -> tuple[RealReport, ...]:
+        """The newest report of each real of a site, by name; malformed ones are left out."""
 
     async def read(self) -> Contents:
         """All that is held now; malformed records are counted and left out, never raised."""
@@ -66,30 +94,55 @@ class Store(Protocol):
 _encoder = msgspec.json.Encoder(order="deterministic")
 _report_decoder = msgspec.json.Decoder(EdgeReport)
 _override_decoder = msgspec.json.Decoder(Override)
+_history_decoder = msgspec.json.Decoder(EdgeHistory)
+_real_decoder = msgspec.json.Decoder(RealReport)
 
 
-def encode(record: EdgeReport | Override) -> bytes:
+def encode(record: EdgeReport | Override | EdgeHistory | RealReport) -> bytes:
     """The record as JSON bytes, with stable key order."""
     return _encoder.encode(record)
 
 
-def decode_contents(reports: list[bytes], overrides: list[bytes]) -> Contents:
+def decode_contents(
+    reports: Iterable[bytes], overrides: Iterable[bytes], histories: Iterable[bytes]
+) -> Contents:
     """Decode what a store returned, counting what is malformed."""
-    good_reports: list[EdgeReport] = []
-    good_overrides: list[Override] = []
-    malformed = 0
-    for raw in reports:
-        try:
-            good_reports.append(_report_decoder.decode(raw))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            malformed += 1
-    for raw in overrides:
-        try:
-            good_overrides.append(_override_decoder.decode(raw))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            malformed += 1
+    good_reports, bad_reports = _decoded(_report_decoder, reports)
+    good_overrides, bad_overrides = _decoded(_override_decoder, overrides)
+    good_histories, bad_histories = _decoded(_history_decoder, histories)
     good_reports.sort(key=lambda report: report.edge)
     good_overrides.sort(key=lambda override: (override.kind, override.name))
+    good_histories.sort(key=lambda history: history.edge)
     return Contents(
-        reports=tuple(good_reports), overrides=tuple(good_overrides), malformed=malformed
+        reports=tuple(good_reports),
+        overrides=tuple(good_overrides),
+        histories=tuple(good_histories),
+        malformed=bad_reports + bad_overrides + bad_histories,
     )
+
+
+def decode_real_reports(site: str, bodies: Iterable[bytes]) -> tuple[tuple[RealReport, ...], int]:
+    """The reports of a site's reals, and how many were malformed: too large or of another site."""
+    fitting, oversized = [], 0
+    for body in bodies:
+        if len(body) > REAL_REPORT_OCTETS_MAX:
+            oversized += 1
+        else:
+            fitting.append(body)
+    decoded, malformed = _decoded(_real_decoder, fitting)
+    good = sorted((one for one in decoded if one.site == site), key=lambda one: one.real)
+    return tuple(good), oversized + malformed + len(decoded) - len(good)
+
+
+def _decoded(
+    decoder: msgspec.json.Decoder[Record], bodies: Iterable[bytes]
+) -> tuple[list[Record], int]:
+    """What decodes, and how many do not."""
+    good: list[Record] = []
+    malformed = 0
+    for body in bodies:
+        try:
+            good.append(decoder.decode(body))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            malformed += 1
+    return good, malformed

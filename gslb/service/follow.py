@@ -24,7 +24,10 @@ SAVE_S = 5.0  # how often beats alone renew the copy on disk; a change does at o
 
 
 class FleetFollower:
-    """Watches a store and keeps `snapshot`; `on_snapshot` hears each one that changes answers."""
+    """Watches a store and keeps `snapshot`; `on_snapshot` hears each one that changes answers.
+
+    `on_histories` hears that an edge's history changed, which changes no answer.
+    """
 
     def __init__(
         self,
@@ -33,12 +36,14 @@ class FleetFollower:
         *,
         state_path: Path | None,
         on_snapshot: Callable[[Snapshot], None],
+        on_histories: Callable[[], None] | None = None,
         now_s: Callable[[], float] = clock.monotonic_s,
     ) -> None:
         self._fleet = fleet
         self._store = store
         self._state_path = state_path
         self._on_snapshot = on_snapshot
+        self._on_histories = on_histories
         self._now_s = now_s
         self._holdings = self._warm_start()
         self._saved_s = 0.0
@@ -58,10 +63,14 @@ class FleetFollower:
             log.get().info("store.back")
             self.store_trouble = ""
         self.malformed = contents.malformed
-        self._holdings = self._holdings.merge(contents.reports, contents.overrides, now_s)
         before = self.snapshot
+        self._holdings = _merged(self._holdings, contents, now_s)
         self.judge()
-        if not self.snapshot.same_answers(before) or now_s - self._saved_s >= SAVE_S:
+        other_past = self._holdings.histories != before.holdings.histories
+        if other_past and self._on_histories is not None:
+            self._on_histories()
+        other_answers = not self.snapshot.same_answers(before)
+        if other_answers or other_past or now_s - self._saved_s >= SAVE_S:
             self._save(contents)
 
     async def run(self) -> None:
@@ -108,7 +117,7 @@ class FleetFollower:
         except (OSError, msgspec.DecodeError) as error:
             log.get().warning("state.unreadable", path=str(self._state_path), reason=str(error))
             return empty
-        return empty.merge(contents.reports, contents.overrides, now_s).lost(now_s)
+        return _merged(empty, contents, now_s).lost(now_s)
 
     def _save(self, contents: Contents) -> None:
         """Keep what is held for a warm start; a full disk is logged and survived."""
@@ -117,6 +126,7 @@ class FleetFollower:
         held = Contents(
             reports=tuple(item.report for item in self._holdings.reports.values()),
             overrides=tuple(self._holdings.overrides.values()),
+            histories=tuple(self._holdings.histories.values()),
             malformed=contents.malformed,
         )
         self._saved_s = self._now_s()
@@ -128,3 +138,7 @@ class FleetFollower:
             log.get().warning("state.not_saved", path=str(self._state_path), reason=str(error))
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+
+def _merged(holdings: Holdings, contents: Contents, now_s: float) -> Holdings:
+    return holdings.merge(contents.reports, contents.overrides, now_s, histories=contents.histories)

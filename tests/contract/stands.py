@@ -15,6 +15,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 
 from gslb.fleet.health import EdgeReport, Override, OverrideKind
+from gslb.fleet.history import EdgeHistory, RealReport, Turn, VipFlows, VipHistory, pack_slots
 from gslb.fleet.redis_store import RedisStore
 from gslb.fleet.sqlite_store import SqliteStore
 from gslb.fleet.store import Store
@@ -51,6 +52,35 @@ def will(name: str, *, generation: int = 1, drained: bool = True, by: str = "ann
     )
 
 
+def history(edge: str, *, generation: int = 1, weight: int = 10) -> EdgeHistory:
+    """One VIP, of which one real was taken at Unix time 1,800,000,000."""
+    turn = Turn(at_s=1_800_000_000.0, weights={"web2": 0})
+    vip = VipHistory(name="www", members={"web1": weight, "web2": 10}, turns=(turn,))
+    return EdgeHistory(site="fra", edge=edge, generation=generation, vips=(vip,))
+
+
+def flows(real: str, *, site: str = "fra", generation: int = 1, sequence: int = 1) -> RealReport:
+    """A real's word on three flows of one VIP, on a ring of eight slots."""
+    slots = pack_slots(bytes((0, 2, 0, 0, 1, 0, 0, 0)))
+    held = VipFlows(vip="www", flows=3, oldest_s=1_800_000_000.5, slots=slots)
+    return RealReport(
+        site=site,
+        real=real,
+        generation=generation,
+        sequence=sequence,
+        observed_at_s=1_800_000_002.0,
+        vips=(held,),
+    )
+
+
+_SQLITE_KINDS = {
+    "reports": "report",
+    "overrides": "override",
+    "histories": "history",
+    "reals:fra": "real:fra",
+}
+
+
 class Stand(Protocol):
     """One implementation in its surroundings."""
 
@@ -70,7 +100,7 @@ class Stand(Protocol):
         """Make the store reachable again: empty, or with what was kept."""
 
     async def put_raw(self, table: str, name: str, body: bytes) -> None:
-        """Put any bytes as a record, as a broken publisher would."""
+        """Put any bytes as a record, as a broken publisher would; `table` as Redis names it."""
 
     async def stop(self) -> None:
         """Close every opened store and leave nothing behind."""
@@ -107,7 +137,7 @@ class SqliteStand:
 
     async def put_raw(self, table: str, name: str, body: bytes) -> None:
         connection = sqlite3.connect(self.path, isolation_level=None)
-        row = (table.removesuffix("s"), name, 0, 0, body)
+        row = (_SQLITE_KINDS[table], name, 0, 0, body)
         connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", row)
         connection.close()
 

@@ -9,9 +9,19 @@ from contextlib import suppress
 
 import pytest
 
+from gslb.fleet import store as contract
 from gslb.fleet.snapshot import Holdings
 from gslb.fleet.store import Contents, StaleGeneration, StoreUnavailable
-from tests.contract.stands import PATIENCE_S, RedisStand, SqliteStand, Stand, report, will
+from tests.contract.stands import (
+    PATIENCE_S,
+    RedisStand,
+    SqliteStand,
+    Stand,
+    flows,
+    history,
+    report,
+    will,
+)
 
 
 @pytest.fixture(params=[SqliteStand, RedisStand], ids=["sqlite", "redis"])
@@ -25,10 +35,13 @@ async def stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
 async def test_what_one_process_publishes_another_reads(stand: Stand) -> None:
     await stand.open().publish(report("edge1"))
     await stand.open().put_override(will("web1"))
+    await stand.open().publish_history(history("edge1"))
 
     contents = await stand.open().read()
 
-    assert contents == Contents(reports=(report("edge1"),), overrides=(will("web1"),))
+    assert contents == Contents(
+        reports=(report("edge1"),), overrides=(will("web1"),), histories=(history("edge1"),)
+    )
 
 
 async def test_records_come_back_in_one_order_whatever_order_they_came_in(stand: Stand) -> None:
@@ -36,11 +49,13 @@ async def test_records_come_back_in_one_order_whatever_order_they_came_in(stand:
     for edge in ("edge2", "edge3", "edge1"):
         await store.publish(report(edge))
         await store.put_override(will(edge))
+        await store.publish_history(history(edge))
 
     contents = await store.read()
 
     assert [held.edge for held in contents.reports] == ["edge1", "edge2", "edge3"]
     assert [held.name for held in contents.overrides] == ["edge1", "edge2", "edge3"]
+    assert [held.edge for held in contents.histories] == ["edge1", "edge2", "edge3"]
 
 
 async def test_a_newer_report_takes_the_place_of_the_older(stand: Stand) -> None:
@@ -112,6 +127,95 @@ async def test_a_withdrawn_will_stays_as_a_record(stand: Stand) -> None:
     assert (await store.read()).overrides == (will("web1", generation=2, drained=False),)
 
 
+async def test_a_newer_history_takes_the_place_of_the_older_alone(stand: Stand) -> None:
+    store = stand.open()
+    await store.publish_history(history("edge1", generation=7))
+
+    with pytest.raises(StaleGeneration) as refusal:
+        await stand.open().publish_history(history("edge1", generation=6))
+    await store.publish_history(history("edge1", generation=8, weight=20))
+
+    assert (refusal.value.offered, refusal.value.held) == (6, 7)
+    assert (await store.read()).histories == (history("edge1", generation=8, weight=20),)
+
+
+async def test_of_two_histories_of_one_generation_the_first_stays(stand: Stand) -> None:
+    await stand.open().publish_history(history("edge1", weight=10))
+
+    with pytest.raises(StaleGeneration):
+        await stand.open().publish_history(history("edge1", weight=20))
+    await stand.open().publish_history(history("edge1", weight=10))
+
+    assert (await stand.open().read()).histories == (history("edge1", weight=10),)
+
+
+async def test_what_reals_report_is_read_by_site_and_is_no_content(stand: Stand) -> None:
+    store = stand.open()
+    for real in ("web3", "web1", "web2"):
+        await store.publish_real(flows(real))
+    await store.publish_real(flows("far1", site="sin"))
+
+    read = await stand.open().real_reports("fra")
+
+    assert read == (flows("web1"), flows("web2"), flows("web3"))
+    assert await store.real_reports("sin") == (flows("far1", site="sin"),)
+    assert await store.real_reports("nowhere") == ()
+    assert await store.read() == Contents()
+
+
+@pytest.mark.parametrize(("generation", "sequence"), [(6, 9), (7, 2)])
+async def test_an_older_report_of_a_real_is_refused(
+    stand: Stand, generation: int, sequence: int
+) -> None:
+    store = stand.open()
+    await store.publish_real(flows("web1", generation=7, sequence=3))
+
+    with pytest.raises(StaleGeneration) as refusal:
+        await stand.open().publish_real(flows("web1", generation=generation, sequence=sequence))
+    await store.publish_real(flows("web1", generation=7, sequence=4))
+
+    assert (refusal.value.offered, refusal.value.held) == (generation, 7)
+    assert await store.real_reports("fra") == (flows("web1", generation=7, sequence=4),)
+
+
+async def test_malformed_reports_of_reals_are_left_out_and_counted(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stand.open()
+    await store.publish_real(flows("web1"))
+    limit = 4 * len(contract.encode(flows("web1")))
+    monkeypatch.setattr(contract, "REAL_REPORT_OCTETS_MAX", limit)
+    await stand.put_raw("reals:fra", "web2", b"{")
+    await stand.put_raw("reals:fra", "web3", contract.encode(flows("web3")) + b" " * limit)
+    await stand.put_raw("reals:fra", "web4", contract.encode(flows("web4", site="sin")))
+
+    read = await store.real_reports("fra")
+
+    assert read == (flows("web1"),)
+    assert store.malformed_reals == 3
+    await store.publish_real(flows("web2"))
+    assert await store.real_reports("fra") == (flows("web1"), flows("web2"))
+    assert store.malformed_reals == 2
+
+
+async def test_a_watch_tells_of_a_history_and_never_of_a_real_s_report(stand: Stand) -> None:
+    store, other = stand.open(), stand.open()
+    await store.publish(report("edge1"))
+    watch = aiter(store.watch())
+    async with asyncio.timeout(PATIENCE_S):
+        first = await anext(watch)
+
+        for sequence in range(1, 20):
+            await store.publish_real(flows("web1", sequence=2 * sequence))
+            await other.publish_real(flows("web1", sequence=2 * sequence + 1))
+        await other.publish_history(history("edge1"))
+        second = await anext(watch)
+
+    assert first.histories == ()
+    assert second.histories == (history("edge1"),)
+    await watch.aclose()
+
+
 async def test_a_watch_begins_with_the_content_of_now(stand: Stand) -> None:
     await stand.open().publish(report("edge1"))
 
@@ -173,10 +277,11 @@ async def test_a_malformed_record_is_counted_and_hides_no_other(stand: Stand, bo
     await store.put_override(will("web1"))
     await stand.put_raw("reports", "edge2", body)
     await stand.put_raw("overrides", "real:web2", body)
+    await stand.put_raw("histories", "edge2", body)
 
     contents = await store.read()
 
-    assert contents == Contents(reports=(report("edge1"),), overrides=(will("web1"),), malformed=2)
+    assert contents == Contents(reports=(report("edge1"),), overrides=(will("web1"),), malformed=3)
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"7", b"{}", b'{"generation":"x"}'])
@@ -207,6 +312,12 @@ async def test_a_lost_store_is_said_by_every_method(stand: Stand) -> None:
             await store.publish(report("edge1", generation=2))
         with pytest.raises(StoreUnavailable):
             await store.put_override(will("web1"))
+        with pytest.raises(StoreUnavailable):
+            await store.publish_history(history("edge1"))
+        with pytest.raises(StoreUnavailable):
+            await store.publish_real(flows("web1"))
+        with pytest.raises(StoreUnavailable):
+            await store.real_reports("fra")
 
 
 async def test_a_store_that_was_never_there_is_said_and_found_when_it_comes(stand: Stand) -> None:
@@ -247,23 +358,26 @@ async def test_a_store_that_comes_back_with_old_data_revives_nothing(stand: Stan
     store = stand.open()
     await store.publish(report("edge1", generation=1))
     await store.put_override(will("web1", generation=1))
+    await store.publish_history(history("edge1", generation=1))
     await stand.keep()
     await store.publish(report("edge1", generation=2))
     await store.put_override(will("web1", generation=2, drained=False))
+    await store.publish_history(history("edge1", generation=2))
     now = await store.read()
-    held = Holdings().merge(now.reports, now.overrides, 0.0)
+    held = Holdings().merge(now.reports, now.overrides, 0.0, histories=now.histories)
     await stand.lose()
     with pytest.raises(StoreUnavailable):
         await store.read()
 
     await stand.come_back(with_kept=True)
     old = await store.read()
-    held = held.merge(old.reports, old.overrides, 1.0)
+    held = held.merge(old.reports, old.overrides, 1.0, histories=old.histories)
 
     assert old.reports == (report("edge1", generation=1),)
     assert held.reports["edge1"].report.generation == 2
     assert held.drained(will("web1").kind, "web1") is None
-    assert held.refused == 2
+    assert held.histories == {"edge1": history("edge1", generation=2)}
+    assert held.refused == 3
 
 
 async def test_a_publisher_with_an_older_generation_is_refused_after_the_return(

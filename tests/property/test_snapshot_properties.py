@@ -43,7 +43,11 @@ REPORTS = st.lists(
 
 
 def willed(kind: OverrideKind, generation: int) -> Override:
-    name = {OverrideKind.REAL: "web1", OverrideKind.VIP: "web-fra", OverrideKind.SITE: "fra"}[kind]
+    name = {
+        OverrideKind.REAL: "web1",
+        OverrideKind.VIP: "web-fra",
+        OverrideKind.SITE: "fra",
+    }[kind]
     return drain(kind, name, drained=generation % 2 == 1, generation=generation)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from gslb.fleet.config import build_fleet, parse_toml
 from gslb.fleet.fleet_file import FleetFile
 from gslb.fleet.health import EdgeReport, RealHealth, RealState, VipHealth, VipState
+from gslb.fleet.history import EdgeHistory, VipHistory
 from gslb.fleet.model import Fleet, VipName
 from gslb.fleet.snapshot import Snapshot
 from gslb.fleet.sqlite_store import SqliteStore
@@ -64,11 +66,13 @@ class Stand:
         self.writer = SqliteStore(self.folder / "store.sqlite", timeout_s=1.0)
         self.reader = SqliteStore(self.folder / "store.sqlite", timeout_s=1.0)
         self.heard: asyncio.Queue[Snapshot] = asyncio.Queue()
+        self.pasts = asyncio.Event()
         self.follower = FleetFollower(
             fleet(),
             self.reader,
             state_path=tmp_path / "fleet.json",
             on_snapshot=self.heard.put_nowait,
+            on_histories=self.pasts.set,
             now_s=lambda: self.now_s,
         )
 
@@ -161,6 +165,39 @@ async def test_a_change_is_kept_on_disk_at_once(tmp_path: Path) -> None:
             await stand.hear(VipState.UP if state is RealState.UP else VipState.DOWN)
 
             assert Stand(tmp_path).state() is stand.state()
+
+
+async def test_a_history_wakes_its_own_listener_and_is_kept_on_disk(tmp_path: Path) -> None:
+    vip = VipHistory(name="web", members={"web1": 100})
+    past = EdgeHistory(site="fra", edge="edge1", generation=5, vips=(vip,))
+    async with following(tmp_path) as stand:
+        await stand.writer.publish(report(RealState.UP, 1))
+        await stand.hear(VipState.UP)
+        told = stand.heard.qsize()
+
+        await stand.writer.publish_history(past)
+        async with asyncio.timeout(5):
+            await stand.pasts.wait()
+
+        assert stand.heard.qsize() == told
+        assert stand.follower.snapshot.holdings.histories == {"edge1": past}
+    (tmp_path / "store").rename(tmp_path / "gone")
+
+    again = Stand(tmp_path)
+
+    assert again.follower.snapshot.holdings.histories == {"edge1": past}
+
+
+async def test_a_copy_on_disk_from_before_histories_is_read(tmp_path: Path) -> None:
+    async with following(tmp_path) as stand:
+        await stand.writer.publish(report(RealState.DOWN, 7))
+        await stand.hear(VipState.DOWN)
+    kept = tmp_path / "fleet.json"
+    older = json.loads(kept.read_text())
+    del older["histories"]
+    kept.write_text(json.dumps(older))
+
+    assert Stand(tmp_path).state() is VipState.DOWN
 
 
 async def test_a_damaged_copy_on_disk_is_survived(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gslb.fleet.health import EdgeReport, Override, OverrideKind, VipState
+from gslb.fleet.history import EdgeHistory, VipHistory
 from gslb.fleet.model import Fleet, RealName, VipName
 from gslb.fleet.snapshot import ELIGIBLE, Holdings, Snapshot, VipView, resolve
 from tests.unit.fleet_files import small_fleet
@@ -154,6 +155,24 @@ def test_the_generation_is_the_newest_of_all_that_was_said(fleet: Fleet) -> None
     )
 
     assert resolve(fleet, holdings, 0.0).generation == 9
+
+
+def history(edge: str, generation: int) -> EdgeHistory:
+    vip = VipHistory(name="web-fra", members={"web1": generation})
+    return EdgeHistory(site="fra", edge=edge, generation=generation, vips=(vip,))
+
+
+def test_of_each_edge_s_histories_the_newest_is_held_and_absence_deletes_none() -> None:
+    one, two = history("fra-edge1", 5), history("fra-edge2", 3)
+
+    held = Holdings().merge([], [], 0.0, histories=[one, two])
+    held = held.merge([], [], 1.0, histories=[history("fra-edge1", 4)])
+    kept = held.lost(2.0).merge([], [], 3.0)
+    newer = kept.merge([], [], 4.0, histories=[history("fra-edge2", 9)])
+
+    assert held.refused == 1
+    assert kept.histories == {"fra-edge1": one, "fra-edge2": two}
+    assert newer.histories == {"fra-edge1": one, "fra-edge2": history("fra-edge2", 9)}
 
 
 def test_while_the_store_is_lost_no_lease_ends(fleet: Fleet) -> None:
