@@ -6,50 +6,24 @@
 
 #include "csum.h"
 #include "cursor.h"
-#include "link.h"
+#include "fib.h"
 #include "maps.h"
 #include "parse.h"
+#include "way_out.h"
 #include "wrapping.h"
 
-#define AF_INET      2
-#define AF_INET6     10
 #define MAX_IP_BYTES 0xffff
-
-/* By which interface, and with which tags, a frame for `ifindex` leaves. */
-static __always_inline void resolve_device(const struct xdp_md *ctx, __u32 ifindex,
-					   struct next_hop *hop)
-{
-	const struct vlan_value *vlan = NULL;
-
-	if (ifindex != ctx->ingress_ifindex)
-		vlan = bpf_map_lookup_elem(&vlans, &ifindex);
-	hop->ifindex = vlan ? vlan->ifindex : ifindex;
-	hop->outer = vlan ? vlan->outer : (struct vlan_tag){};
-	hop->inner = vlan ? vlan->inner : (struct vlan_tag){};
-}
 
 /* Asks the kernel for what the agent did not know: routes, and neighbours that it has resolved. */
 static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct address *source,
 					    const struct real_value *real, __u16 ip_bytes,
 					    struct next_hop *hop)
 {
-	struct bpf_fib_lookup lookup = {
-		.l4_protocol = IPPROTO_UDP,
-		.tot_len = ip_bytes,
-		.ifindex = ctx->ingress_ifindex,
-	};
+	struct bpf_fib_lookup lookup;
 	int is_direct;
 
-	if (real->family == FAMILY_IPV6) {
-		lookup.family = AF_INET6;
-		__builtin_memcpy(lookup.ipv6_src, source->words, sizeof(source->words));
-		__builtin_memcpy(lookup.ipv6_dst, real->address.words, sizeof(source->words));
-	} else {
-		lookup.family = AF_INET;
-		lookup.ipv4_src = mapped_ipv4(source);
-		lookup.ipv4_dst = mapped_ipv4(&real->address);
-	}
-	switch (bpf_fib_lookup(ctx, &lookup, sizeof(lookup), 0)) {
+	switch (ask_kernel(ctx, source, &real->address, real->family == FAMILY_IPV6, ip_bytes,
+			   ctx->ingress_ifindex, &lookup)) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		break;
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
@@ -80,45 +54,6 @@ static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct add
 	resolve_device(ctx, lookup.ifindex, hop);
 	__builtin_memcpy(hop->destination, lookup.dmac, ETH_ALEN);
 	__builtin_memcpy(hop->source, lookup.smac, ETH_ALEN);
-	return VERDICT_UNDECIDED;
-}
-
-/* Both addresses lie side by side here and there: two stores, where a copy takes twelve. */
-static __always_inline void write_macs(struct ethhdr *ethernet, const struct next_hop *hop)
-{
-	*(__u64 *)ethernet->h_dest = *(const __u64 *)hop->destination;
-	*(__u32 *)(ethernet->h_source + 2) = *(const __u32 *)(hop->source + 2);
-}
-
-/*
- * Leaves a header without tags, its MAC addresses still to be written: the last EtherType, which is
- * the IP packet's, stands where the only one has to.
- */
-static __always_inline int take_tags_off(struct xdp_md *ctx, const struct packet *packet)
-{
-	struct cursor cursor = cursor_cut_head(ctx, packet->link_bytes - sizeof(struct ethhdr));
-
-	return cursor_take(&cursor, sizeof(struct ethhdr)) != NULL;
-}
-
-/* Before a header that is finished but for its tags; what stood there is written again. */
-static __always_inline enum verdict put_tags_on(struct xdp_md *ctx, const struct next_hop *hop)
-{
-	struct cursor cursor = cursor_grow_head(
-		ctx, hop->inner.protocol ? 2 * sizeof(struct vlan_tag) : sizeof(struct vlan_tag));
-	struct ethhdr *ethernet = cursor_take(&cursor, 2 * ETH_ALEN);
-	struct vlan_tag *tag = cursor_take(&cursor, sizeof(*tag));
-
-	if (!ethernet || !tag)
-		return VERDICT_DROPPED_NO_HEADROOM;
-	write_macs(ethernet, hop);
-	*tag = hop->outer;
-	if (!hop->inner.protocol)
-		return VERDICT_UNDECIDED;
-	tag = cursor_take(&cursor, sizeof(*tag));
-	if (!tag)
-		return VERDICT_DROPPED_NO_HEADROOM;
-	*tag = hop->inner;
 	return VERDICT_UNDECIDED;
 }
 
@@ -271,11 +206,11 @@ __noinline int send(struct xdp_md *ctx, struct packet *packet, const struct real
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
 	packet->out_ifindex = hop->ifindex;
-	if (packet->link_bytes > sizeof(struct ethhdr) && !take_tags_off(ctx, packet))
+	if (packet->link_bytes > sizeof(struct ethhdr) && !take_tags_off(ctx, packet->link_bytes))
 		return VERDICT_PASSED_MALFORMED;
 	verdict = send_untagged(ctx, packet, real, hop, setting);
-	if (verdict == VERDICT_UNDECIDED && hop->outer.protocol)
-		return put_tags_on(ctx, hop);
+	if (verdict == VERDICT_UNDECIDED && hop->outer.protocol && !put_tags_on(ctx, hop))
+		return VERDICT_DROPPED_NO_HEADROOM;
 	return verdict;
 }
 

@@ -9,34 +9,12 @@
 #include "reply.h"
 #include "csum.h"
 #include "cursor.h"
-#include "extension.h"
 #include "flow.h"
 #include "lb_verdict.h"
 #include "link.h"
 #include "packet.h"
 #include "parse.h"
-#include <linux/if_ether.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-
-#define ICMP_ECHO_REPLY     0 /* types of RFC 792 */
-#define ICMP_UNREACHABLE    3
-#define ICMP_ECHO_REQUEST   8
-#define ICMP_TIME_EXCEEDED  11
-#define ICMP_PARAMETER      12
-#define ICMPV6_ERROR_MIN    1 /* types of RFC 4443: unreachable, too big, time, parameter */
-#define ICMPV6_ERROR_MAX    4
-#define ICMPV6_ECHO_REQUEST 128
-#define ICMPV6_ECHO_REPLY   129
-#define ICMP_QUOTE_BYTES    8 /* of the quoted transport: what RFC 792 promises */
-
-struct quoted_ports {
-	__be16 source;
-	__be16 destination;
-	__be32 rest;
-};
-
-_Static_assert(sizeof(struct quoted_ports) == ICMP_QUOTE_BYTES, "ports and four bytes more");
+#include "quote.h"
 
 static __always_inline enum verdict answer_ping_ipv4(struct ethhdr *ethernet, struct iphdr *ip,
 						     struct icmp_header *icmp)
@@ -87,57 +65,6 @@ static __always_inline enum verdict answer_ping_ipv6(struct xdp_md *ctx, struct 
 	return VERDICT_ANSWERED_PING;
 }
 
-static __always_inline enum verdict read_quoted_ports(struct cursor *cursor, struct flow *flow,
-						      __u8 protocol)
-{
-	const struct quoted_ports *ports;
-
-	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
-		return VERDICT_DROPPED_QUOTE;
-	ports = cursor_take(cursor, sizeof(*ports));
-	if (!ports)
-		return VERDICT_DROPPED_QUOTE;
-	flow->client_port = ports->destination;
-	flow->vip_port = ports->source;
-	flow->protocol = protocol;
-	return VERDICT_UNDECIDED;
-}
-
-/* The quote is of a packet from the VIP to the client: its flow is the other way round. */
-static __always_inline enum verdict read_quote_ipv4(struct cursor *cursor, struct flow *flow)
-{
-	struct iphdr *quoted = cursor_take(cursor, sizeof(*quoted));
-
-	if (!quoted || quoted->version != IPV4_VERSION || quoted->ihl < IPV4_MIN_HEADER_WORDS ||
-	    quoted->frag_off & bpf_htons(IPV4_OFFSET_BITS) ||
-	    quoted->saddr != mapped_ipv4(&flow->vip))
-		return VERDICT_DROPPED_QUOTE;
-	map_ipv4(&flow->client, quoted->daddr);
-	if (!cursor_stand_after(cursor, quoted, ipv4_header_bytes(quoted)))
-		return VERDICT_DROPPED_QUOTE;
-	return read_quoted_ports(cursor, flow, quoted->protocol);
-}
-
-static __always_inline enum verdict read_quote_ipv6(struct xdp_md *ctx, struct cursor *cursor,
-						    __u32 at, struct flow *flow)
-{
-	struct ipv6hdr *quoted = cursor_take(cursor, sizeof(*quoted));
-	struct extension extension = {.at = at + sizeof(*quoted)};
-	struct address source;
-
-	if (!quoted || quoted->version != IPV6_VERSION)
-		return VERDICT_DROPPED_QUOTE;
-	copy_ipv6(&source, &quoted->saddr);
-	if (!is_same_address(&source, &flow->vip))
-		return VERDICT_DROPPED_QUOTE;
-	copy_ipv6(&flow->client, &quoted->daddr);
-	extension.protocol = quoted->nexthdr;
-	if (!walk_extensions(ctx, &extension) || extension.fragment == FRAGMENT_LATER ||
-	    !cursor_stand_at(cursor, ctx, extension.at))
-		return VERDICT_DROPPED_QUOTE;
-	return read_quoted_ports(cursor, flow, extension.protocol);
-}
-
 /* Undecided means: the packet's flow is the one that an error is about. */
 static __always_inline enum verdict take_icmp_ipv4(struct cursor *cursor, struct ethhdr *ethernet,
 						   struct packet *packet)
@@ -152,16 +79,11 @@ static __always_inline enum verdict take_icmp_ipv4(struct cursor *cursor, struct
 	if (!icmp)
 		return VERDICT_DROPPED_ICMP;
 	packet->is_quoted = 1;
-	switch (icmp->type) {
-	case ICMP_ECHO_REQUEST:
+	if (icmp->type == ICMP_ECHO_REQUEST)
 		return answer_ping_ipv4(ethernet, ip, icmp);
-	case ICMP_UNREACHABLE:
-	case ICMP_TIME_EXCEEDED:
-	case ICMP_PARAMETER:
-		return read_quote_ipv4(cursor, &packet->flow);
-	default:
+	if (!is_error_ipv4(icmp->type))
 		return VERDICT_DROPPED_ICMP;
-	}
+	return read_quote_ipv4(cursor, &packet->flow) ? VERDICT_UNDECIDED : VERDICT_DROPPED_QUOTE;
 }
 
 /* As above; `cursor` stands at the offset `at`, behind the IPv6 header and its extensions. */
@@ -175,7 +97,9 @@ static __always_inline enum verdict take_icmp_ipv6(struct xdp_md *ctx, struct cu
 	packet->is_quoted = 1;
 	if (icmp->type == ICMPV6_ECHO_REQUEST)
 		return answer_ping_ipv6(ctx, icmp, packet);
-	if (icmp->type >= ICMPV6_ERROR_MIN && icmp->type <= ICMPV6_ERROR_MAX)
-		return read_quote_ipv6(ctx, cursor, at + sizeof(*icmp), &packet->flow);
-	return VERDICT_DROPPED_ICMP;
+	if (!is_error_ipv6(icmp->type))
+		return VERDICT_DROPPED_ICMP;
+	return read_quote_ipv6(ctx, cursor, at + sizeof(*icmp), &packet->flow)
+		       ? VERDICT_UNDECIDED
+		       : VERDICT_DROPPED_QUOTE;
 }

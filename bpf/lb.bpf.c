@@ -193,17 +193,6 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	return packet->is_quoted ? VERDICT_FORWARDED_ICMP : verdict;
 }
 
-/* Back out by the same interface, or by another: through the device map where it is listed. */
-static __always_inline int leave(const struct xdp_md *ctx, __u32 ifindex)
-{
-	int action;
-
-	if (ifindex == ctx->ingress_ifindex)
-		return XDP_TX;
-	action = (int)bpf_redirect_map(&devices, ifindex, 0);
-	return action == XDP_REDIRECT ? action : (int)bpf_redirect(ifindex, 0);
-}
-
 SEC("xdp")
 int lb(struct xdp_md *ctx)
 {

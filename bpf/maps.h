@@ -12,8 +12,6 @@
 #include "verdict.h"
 
 #define MAX_VIPS       16384
-#define MAX_DEVICES    256
-#define MAX_VLANS      65536
 #define RING_SLOTS     65537 /* prime, about 100 slots for each of 650 reals (Maglev, 5.3) */
 #define SLOTS_TOGETHER 4
 
@@ -71,31 +69,6 @@ struct {
 	__type(key, __u32);
 	__array(values, struct ring);
 } rings SEC(".maps");
-
-/* The interfaces that next hops leave by: batches packets where bpf_redirect would send each. */
-struct {
-	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
-	__uint(max_entries, MAX_DEVICES);
-	__type(key, __u32);
-	__type(value, __u32);
-} devices SEC(".maps");
-
-/* What sending by a VLAN device means: the FIB names the device, and XDP can only do the rest. */
-struct vlan_value {
-	__u32 ifindex; /* that carries it */
-	struct vlan_tag outer;
-	struct vlan_tag inner; /* only behind an outer one */
-};
-
-_Static_assert(sizeof(struct vlan_value) == 12, "VLAN device layout");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_VLANS);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32); /* the device's ifindex */
-	__type(value, struct vlan_value);
-} vlans SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

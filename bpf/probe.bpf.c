@@ -10,14 +10,12 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "fib.h"
 #include "packet.h"
 #include "probe_verdict.h"
 #include "reals.h"
 #include "verdict.h"
 #include "wrapping.h"
-
-#define AF_INET  2
-#define AF_INET6 10
 
 /* Keeps the names of the verdicts in BTF. */
 const volatile enum verdict verdict_names = VERDICT_COUNT;
@@ -86,24 +84,12 @@ static __always_inline enum verdict find_way(struct __sk_buff *skb, const struct
 					     const struct real_value *real, __u16 ip_bytes,
 					     struct way *way)
 {
-	struct bpf_fib_lookup lookup = {
-		.l4_protocol = IPPROTO_UDP,
-		.tot_len = ip_bytes,
-		.ifindex = edge_ifindex,
-	};
+	struct bpf_fib_lookup lookup;
 	struct address hop;
 	long found;
 
-	if (real->family == FAMILY_IPV6) {
-		lookup.family = AF_INET6;
-		__builtin_memcpy(lookup.ipv6_src, source->words, sizeof(source->words));
-		__builtin_memcpy(lookup.ipv6_dst, real->address.words, sizeof(source->words));
-	} else {
-		lookup.family = AF_INET;
-		lookup.ipv4_src = mapped_ipv4(source);
-		lookup.ipv4_dst = mapped_ipv4(&real->address);
-	}
-	found = bpf_fib_lookup(skb, &lookup, sizeof(lookup), 0);
+	found = ask_kernel(skb, source, &real->address, real->family == FAMILY_IPV6, ip_bytes,
+			   edge_ifindex, &lookup);
 	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return VERDICT_DROPPED_TOO_BIG;
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)

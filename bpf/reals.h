@@ -6,6 +6,7 @@
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include "next_hop.h"
 #include "packet.h"
 
 #define MAX_REALS 65536 /* as many as two bytes tell: of a ring's slot, of a remembered flow */
@@ -27,19 +28,6 @@ enum __attribute__((packed)) real_state {
 	REAL_UP = 1,
 	REAL_DRAINING = 2, /* keeps its flows; the ring decides about new ones */
 };
-
-/*
- * The way to a real as the agent knows it from routes and neighbours. Behind a VLAN device the
- * interface is the one that carries it, for no XDP program can send by the device itself.
- */
-struct next_hop {
-	__u32 ifindex; /* 0: not known, so the kernel's FIB is asked for each packet */
-	__u32 mtu;     /* bytes of IP packet */
-	__u8 destination[ETH_ALEN];
-	__u8 source[ETH_ALEN];
-	struct vlan_tag outer;
-	struct vlan_tag inner; /* only behind an outer one */
-} __attribute__((aligned(8)));
 
 struct real_value {
 	struct address address;

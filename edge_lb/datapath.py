@@ -184,8 +184,9 @@ class Datapath:
         wanted = expected(plan, places)
         if applied is None or _settings(applied[0]) != _settings(plan):
             self._write_settings(plan)
-        write_devices(self.program.maps["devices"], plan)
-        write_vlans(self.program.maps["vlans"], plan)
+        hops = (real.next_hop for real in plan.reals if real.next_hop is not None)
+        write_devices(self.program.maps["devices"], hops)
+        write_vlans(self.program.maps["vlans"], plan.vlans)
         written = {real.index: real for real in applied[0].reals} if applied is not None else {}
         changed = [real for real in plan.reals if written.get(real.index) != real]
         for real in changed:

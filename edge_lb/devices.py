@@ -1,17 +1,17 @@
-"""The interfaces that packets leave by, in the maps of lb.bpf.c.
+"""The interfaces that packets leave by, in the maps of a program.
 
-Owns what two maps hold: the carriers of next hops, for redirection in batches, and the VLAN devices
-that the kernel's FIB may name. Called by `edge_lb.datapath` when it applies a plan. Decides
-nothing.
+Owns what two maps of bpf/way_out.h hold: the carriers of next hops, for redirection in batches, and
+the VLAN devices that the kernel's FIB may name. Called by `edge_lb.datapath` when it applies a
+plan. Decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from bpf.layout import FieldValue
 from bpf.maps import Map
-from edge_lb.plan import Plan, VlanTag
+from edge_lb.plan import NextHop, VlanDevice, VlanTag
 
 NO_TAG = VlanTag(protocol=0, tci=0)
 
@@ -25,14 +25,14 @@ def tag_fields(tags: tuple[VlanTag, ...], prefix: str = "") -> dict[str, FieldVa
     return fields
 
 
-def write_devices(devices: Map, plan: Plan) -> None:
+def write_devices(devices: Map, hops: Iterable[NextHop]) -> None:
     """The interfaces that next hops leave by. A device that has gone leaves by itself."""
     scalar = devices.shape.key.scalar
-    indexes = {real.next_hop.ifindex for real in plan.reals if real.next_hop is not None}
+    indexes = {hop.ifindex for hop in hops}
     _write(devices, {scalar(index): scalar(index) for index in indexes})
 
 
-def write_vlans(vlans: Map, plan: Plan) -> None:
+def write_vlans(vlans: Map, known: Iterable[VlanDevice]) -> None:
     """What sending by each VLAN device means."""
     key, value = vlans.shape.key, vlans.shape.value
     _write(
@@ -41,7 +41,7 @@ def write_vlans(vlans: Map, plan: Plan) -> None:
             key.scalar(device.ifindex): value.pack(
                 ifindex=device.carrier, **tag_fields(device.tags)
             )
-            for device in plan.vlans
+            for device in known
         },
     )
 
