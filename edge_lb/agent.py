@@ -30,8 +30,8 @@ from edge_lb.publish import Publisher, Speaker
 from edge_lb.report import Content, content
 from edge_lb.seats import FoundReal, FoundVip, Seats, assign, recover
 from edge_lb.wills import Wills
-from gslb.fleet.health import Override
-from gslb.fleet.model import Address, Fleet, RealName, SiteName, VipName
+from gslb.fleet.health import Override, OverrideKind
+from gslb.fleet.model import Address, EdgeName, Fleet, RealName, SiteName, VipName
 from gslb.fleet.snapshot import Holdings
 from gslb.fleet.store import Store
 from gslb.service import clock
@@ -183,8 +183,15 @@ class EdgeAgent:
     @property
     def drained(self) -> dict[RealName, Override]:
         """The reals of the configuration that operators drained."""
-        drained = self.wills.drained(self.holdings)
-        return {name: will for name, will in drained.items() if name in self.fleet.reals}
+        drained = self.wills.drained(OverrideKind.REAL, self.holdings)
+        return {name: drained[name] for name in self.fleet.reals if name in drained}
+
+    @property
+    def drained_edges(self) -> dict[EdgeName, Override]:
+        """The edges of this site that operators drained, itself among them."""
+        drained = self.wills.drained(OverrideKind.EDGE, self.holdings)
+        edges = self.fleet.sites[self.settings.site].edges
+        return {name: drained[name] for name in edges if name in drained}
 
     def content(self) -> Content:
         """What this edge says of its VIPs now."""

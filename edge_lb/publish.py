@@ -111,7 +111,7 @@ class Publisher:
             try:
                 await self._store.put_override(will)
             except StaleGeneration as stale:
-                self._events.add("drain.overruled", real=will.name, held=str(stale.held))
+                self._events.add("drain.overruled", **{will.kind: will.name}, held=str(stale.held))
             self._wills.written(will)
             self._remember(self.generation)
 

@@ -1,8 +1,8 @@
-"""Drains of reals: the operator's will as this edge holds it, before and after the store does.
+"""Drains of reals and edges: the operator's will as this edge holds it, before and after the store.
 
-Pure. Owns one rule: of two wills for a real the newer generation holds. A will is followed here at
-once, also while the store is away; it is written as soon as the store can be reached, and the other
-edges follow then. Kept over a restart by `edge_lb.memory`, written by `edge_lb.publish`.
+Pure. Owns one rule: of two wills for the same thing the newer generation holds. A will is followed
+here at once, also while the store is away; it is written as soon as the store can be reached, and
+the other edges follow then. Kept over a restart by `edge_lb.memory`, written by `edge_lb.publish`.
 """
 
 from __future__ import annotations
@@ -10,25 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gslb.fleet.health import Override, OverrideKind, next_generation
-from gslb.fleet.model import Generation, RealName
+from gslb.fleet.model import Generation
 from gslb.fleet.snapshot import Holdings
+
+_Subject = tuple[OverrideKind, str]
 
 
 class Wills:
     """The wills told to this edge, over those that the store holds."""
 
     def __init__(self, unwritten: Iterable[Override]) -> None:
-        self._told = {RealName(will.name): will for will in unwritten}
+        self._told = {(will.kind, will.name): will for will in unwritten}
         self._unwritten = set(self._told)
 
     @property
     def unwritten(self) -> tuple[Override, ...]:
         """What the store does not hold yet."""
-        return tuple(self._told[name] for name in sorted(self._unwritten))
+        return tuple(self._told[subject] for subject in sorted(self._unwritten))
 
     def tell(
         self,
-        name: RealName,
+        kind: OverrideKind,
+        name: str,
         *,
         drained: bool,
         by: str,
@@ -36,11 +39,12 @@ class Wills:
         now_s: float,
         held: Holdings,
     ) -> Override:
-        """Take an operator's word, newer than everything known of this real."""
-        known = self._newest(name, held)
+        """Take an operator's word, newer than everything known of this subject."""
+        subject = (kind, name)
+        known = self._newest(subject, held)
         previous = known.generation if known is not None else 0
         will = Override(
-            kind=OverrideKind.REAL,
+            kind=kind,
             name=name,
             drained=drained,
             by=by,
@@ -48,33 +52,33 @@ class Wills:
             at_s=now_s,
             generation=next_generation(Generation(previous), now_s),
         )
-        self._told[name] = will
-        self._unwritten.add(name)
+        self._told[subject] = will
+        self._unwritten.add(subject)
         return will
 
     def written(self, will: Override) -> None:
         """The store holds this will, or refused it for a newer one."""
-        name = RealName(will.name)
-        if self._told.get(name) == will:
-            self._unwritten.discard(name)
+        subject = (will.kind, will.name)
+        if self._told.get(subject) == will:
+            self._unwritten.discard(subject)
 
-    def drained(self, held: Holdings) -> dict[RealName, Override]:
-        """Every real that is drained now, with the will that says so."""
-        names = {RealName(name) for kind, name in held.overrides if kind is OverrideKind.REAL}
-        found = {name: self._newest(name, held) for name in names | set(self._told)}
+    def drained(self, kind: OverrideKind, held: Holdings) -> dict[str, Override]:
+        """Everything of this kind that is drained now, with the will that says so."""
+        subjects = {subject for subject in (*held.overrides, *self._told) if subject[0] is kind}
+        found = {subject[1]: self._newest(subject, held) for subject in subjects}
         return {name: will for name, will in found.items() if will is not None and will.drained}
 
     def settle(self, held: Holdings) -> None:
         """Forget told wills that the store's copy has overtaken."""
-        for name in tuple(self._told):
-            stored = held.overrides.get((OverrideKind.REAL, name))
-            if stored is not None and stored.generation >= self._told[name].generation:
-                del self._told[name]
-                self._unwritten.discard(name)
+        for subject, told in tuple(self._told.items()):
+            stored = held.overrides.get(subject)
+            if stored is not None and stored.generation >= told.generation:
+                del self._told[subject]
+                self._unwritten.discard(subject)
 
-    def _newest(self, name: RealName, held: Holdings) -> Override | None:
-        stored = held.overrides.get((OverrideKind.REAL, name))
-        told = self._told.get(name)
+    def _newest(self, subject: _Subject, held: Holdings) -> Override | None:
+        stored = held.overrides.get(subject)
+        told = self._told.get(subject)
         if stored is None or (told is not None and told.generation > stored.generation):
             return told
         return stored

@@ -42,6 +42,7 @@ class OverrideKind(StrEnum):
     REAL = "real"
     VIP = "vip"
     SITE = "site"
+    EDGE = "edge"
 
 
 class RealHealth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 
 import pytest
 from site_world import SiteWorld
 
 from gslb.fleet.health import VipState
+from gslb.fleet.sqlite_store import SqliteStore
 from gslb.fleet.views import DatapathView, Drops, FlowWhere, PlanView, RealList, RealRow, Status
 from gslb.service.lifecycle import ExitCode
 
@@ -181,6 +183,36 @@ def test_drain_of_the_last_serving_real_is_unsafe_unless_forced(edge: EdgeHost):
 
     assert edge.world.tell(edge.admin, "/real/drain", {"name": "web3", "force": "1"})[0] == 200
     assert edge.slots() == {"web1": 0, "web2": 0, "web3": 0}
+
+
+def overrides(edge: EdgeHost) -> list[tuple[str, str, bool]]:
+    """What the store holds of operators' wills."""
+
+    async def read() -> list[tuple[str, str, bool]]:
+        store = SqliteStore(edge.world.folder / "store.sqlite", timeout_s=5.0)
+        try:
+            found = (await store.read()).overrides
+        finally:
+            await store.close()
+        return [(will.kind, will.name, will.drained) for will in found]
+
+    return asyncio.run(read())
+
+
+def test_drain_of_the_last_edge_is_unsafe_unless_forced_and_moves_no_flow(edge: EdgeHost):
+    before = edge.owners()
+
+    status, body = edge.world.tell(edge.admin, "/edge/drain", {"name": "edge1"})
+
+    assert (status, b"leaves no edge at fra" in body) == (409, True)
+    assert edge.world.tell(edge.admin, "/edge/drain", {"name": "edge"})[0] == 400
+    assert edge.world.tell(edge.admin, "/edge/drain", {"name": "edge1", "force": "1"})[0] == 200
+    assert overrides(edge) == [("edge", "edge1", True)]
+    assert b"drained already" in edge.world.tell(edge.admin, "/edge/drain", {"name": "edge1"})[1]
+    assert edge.owners() == before
+
+    assert edge.world.tell(edge.admin, "/edge/undrain", {"name": "edge1"})[0] == 200
+    assert overrides(edge) == [("edge", "edge1", False)]
 
 
 def test_unknown_real_is_refused_with_the_nearest_name(edge: EdgeHost):

@@ -47,6 +47,7 @@ def willed(kind: OverrideKind, generation: int) -> Override:
         OverrideKind.REAL: "web1",
         OverrideKind.VIP: "web-fra",
         OverrideKind.SITE: "fra",
+        OverrideKind.EDGE: "fra-edge1",
     }[kind]
     return drain(kind, name, drained=generation % 2 == 1, generation=generation)
 

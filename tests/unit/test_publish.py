@@ -14,7 +14,7 @@ from site_fleet import FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet
 from edge_lb.publish import Publisher, Speaker
 from edge_lb.report import Content, content
 from edge_lb.wills import Wills
-from gslb.fleet.health import EdgeReport, RealState, Standing, VipState
+from gslb.fleet.health import EdgeReport, OverrideKind, RealState, Standing, VipState
 from gslb.fleet.snapshot import Holdings
 from gslb.fleet.sqlite_store import SqliteStore
 from gslb.fleet.store import Contents
@@ -164,7 +164,13 @@ async def test_will_waits_for_the_store_and_is_written_then(tmp_path: Path):
     folder = tmp_path / "away"
     edge = Edge(folder / "store.sqlite")
     told = edge.wills.tell(
-        WEB1, drained=True, by="anna", reason="upgrade", now_s=5.0, held=Holdings()
+        OverrideKind.REAL,
+        WEB1,
+        drained=True,
+        by="anna",
+        reason="upgrade",
+        now_s=5.0,
+        held=Holdings(),
     )
 
     await edge.publisher.beat()
@@ -180,8 +186,12 @@ async def test_will_waits_for_the_store_and_is_written_then(tmp_path: Path):
 
 async def test_will_that_a_newer_one_overrules_is_given_up(tmp_path: Path):
     first, second = Edge(tmp_path / "store.sqlite"), Edge(tmp_path / "store.sqlite")
-    newer = first.wills.tell(WEB1, drained=False, by="bert", reason="", now_s=9.0, held=Holdings())
-    second.wills.tell(WEB1, drained=True, by="anna", reason="", now_s=5.0, held=Holdings())
+    newer = first.wills.tell(
+        OverrideKind.REAL, WEB1, drained=False, by="bert", reason="", now_s=9.0, held=Holdings()
+    )
+    second.wills.tell(
+        OverrideKind.REAL, WEB1, drained=True, by="anna", reason="", now_s=5.0, held=Holdings()
+    )
 
     await first.publisher.beat()
     await second.publisher.beat()
@@ -218,7 +228,15 @@ async def test_kick_publishes_long_before_the_beat(edge: Edge):
 
 def test_drain_is_laid_over_the_standing_whose_reason_stays():
     wills = Wills(())
-    will = wills.tell(WEB1, drained=True, by="anna", reason="upgrade", now_s=5.0, held=Holdings())
+    will = wills.tell(
+        OverrideKind.REAL,
+        WEB1,
+        drained=True,
+        by="anna",
+        reason="upgrade",
+        now_s=5.0,
+        held=Holdings(),
+    )
     health = said({(WWW, WEB1): DOWN}, drained={WEB1: will}).vips[0].reals[0]
 
     assert health.state is RealState.DRAINING

@@ -32,14 +32,16 @@ def holding(*wills: Override) -> Holdings:
 
 
 def tell(wills: Wills, name: RealName, held: Holdings, *, drained: bool) -> Override:
-    return wills.tell(name, drained=drained, by="bert", reason="", now_s=0.001, held=held)
+    return wills.tell(
+        OverrideKind.REAL, name, drained=drained, by="bert", reason="", now_s=0.001, held=held
+    )
 
 
 def test_told_drain_holds_at_once_and_waits_for_the_store():
     wills = Wills(())
     told = tell(wills, WEB1, EMPTY, drained=True)
 
-    assert set(wills.drained(EMPTY)) == {WEB1}
+    assert set(wills.drained(OverrideKind.REAL, EMPTY)) == {WEB1}
     assert wills.unwritten == (told,)
 
 
@@ -50,7 +52,7 @@ def test_written_will_waits_no_more_and_still_holds():
     wills.written(told)
 
     assert wills.unwritten == ()
-    assert set(wills.drained(EMPTY)) == {WEB1}
+    assert set(wills.drained(OverrideKind.REAL, EMPTY)) == {WEB1}
 
 
 def test_told_will_outranks_the_stored_one_whatever_the_clock_says():
@@ -60,14 +62,14 @@ def test_told_will_outranks_the_stored_one_whatever_the_clock_says():
     told = tell(wills, WEB1, held, drained=False)
 
     assert told.generation == 10_001
-    assert wills.drained(held) == {}
+    assert wills.drained(OverrideKind.REAL, held) == {}
 
 
 def test_newer_stored_will_overtakes_a_told_one():
     wills = Wills((will(WEB1, generation=5),))
     held = holding(will(WEB1, drained=False, generation=6))
 
-    assert wills.drained(held) == {}
+    assert wills.drained(OverrideKind.REAL, held) == {}
 
     wills.settle(held)
 
@@ -77,13 +79,27 @@ def test_newer_stored_will_overtakes_a_told_one():
 def test_wills_of_other_edges_are_followed():
     held = holding(will(WEB2))
 
-    assert set(Wills(()).drained(held)) == {WEB2}
+    assert set(Wills(()).drained(OverrideKind.REAL, held)) == {WEB2}
 
 
 def test_drained_site_is_not_a_drained_real():
     site = msgspec.structs.replace(will(WEB1), kind=OverrideKind.SITE)
 
-    assert Wills(()).drained(holding(site)) == {}
+    assert Wills(()).drained(OverrideKind.REAL, holding(site)) == {}
+
+
+def test_drained_edge_is_held_apart_from_a_real_of_its_name():
+    wills = Wills(())
+    wills.tell(OverrideKind.EDGE, WEB1, drained=True, by="bert", reason="", now_s=1.0, held=EMPTY)
+    tell(wills, WEB1, EMPTY, drained=False)
+
+    assert set(wills.drained(OverrideKind.EDGE, EMPTY)) == {WEB1}
+    assert wills.drained(OverrideKind.REAL, EMPTY) == {}
+    assert {one.kind for one in wills.unwritten} == {OverrideKind.EDGE, OverrideKind.REAL}
+
+    wills.settle(holding(will(WEB1, drained=False, generation=2_000)))
+
+    assert [one.kind for one in wills.unwritten] == [OverrideKind.EDGE]
 
 
 def test_unwritten_will_survives_a_restart():
@@ -93,7 +109,7 @@ def test_unwritten_will_survives_a_restart():
     second = Wills(first.unwritten)
 
     assert second.unwritten == first.unwritten
-    assert set(second.drained(EMPTY)) == {WEB1}
+    assert set(second.drained(OverrideKind.REAL, EMPTY)) == {WEB1}
 
 
 def test_older_will_that_was_written_does_not_end_the_newer_ones_wait():
