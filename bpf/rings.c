@@ -1,7 +1,7 @@
 /*
  * The ring of edge_lb/maglev.py, built by the host's own machine code: the same slots, step by
- * step. Not a BPF program: edge_lb/fastring.py calls it. Touches no memory but its arguments, and
- * needs no library.
+ * step; and the chains of edge_lb/owners.py. Not a BPF program: edge_lb/fastring.py calls it.
+ * Touches no memory but its arguments, and needs no library.
  */
 #include <stdint.h>
 
@@ -76,4 +76,56 @@ uint32_t count_moved(const uint16_t *before, const uint16_t *after, uint32_t slo
 	for (uint32_t slot = 0; slot < slots; slot++)
 		moved += before[slot] != after[slot];
 	return moved;
+}
+
+struct earlier {
+	const uint16_t *shape;       /* a ring of positions */
+	const uint16_t *seats;       /* of each position; 0: left out */
+	const uint8_t *const *flows; /* of each position: flows by slot, or NULL: not known */
+	uint32_t positions;          /* that have a seat */
+};
+
+static inline int is_among(const uint16_t *owners, uint32_t count, uint16_t seat)
+{
+	for (uint32_t at = 0; at < count; at++) {
+		if (owners[at] == seat)
+			return 1;
+	}
+	return 0;
+}
+
+/*
+ * The ring widened: `width` owners for each slot, the present one, then those of the earlier rings
+ * in their order, each once, as many as `depth` of them; what is over is 0. `used` is told which of
+ * the rings gave an owner. Returns how many slots have an earlier owner.
+ */
+uint32_t build_chains(uint16_t *chains, uint32_t width, const uint16_t *ring, uint32_t slots,
+		      const struct earlier *rings, uint32_t count, uint32_t depth, uint8_t *used)
+{
+	uint32_t chained = 0;
+
+	for (uint32_t slot = 0; slot < slots; slot++) {
+		uint16_t *owners = chains + (uint64_t)slot * width;
+		uint32_t known = 1;
+
+		owners[0] = ring[slot];
+		for (uint32_t at = 0; at < count && known <= depth; at++) {
+			uint16_t position = rings[at].shape[slot];
+			const uint8_t *flows;
+			uint16_t seat;
+
+			if (position >= rings[at].positions)
+				continue;
+			flows = rings[at].flows[position];
+			seat = rings[at].seats[position];
+			if (!seat || (flows && !flows[slot]) || is_among(owners, known, seat))
+				continue;
+			owners[known++] = seat;
+			used[at] = 1;
+		}
+		chained += known > 1;
+		while (known < width)
+			owners[known++] = 0;
+	}
+	return chained;
 }

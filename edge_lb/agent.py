@@ -24,10 +24,11 @@ from edge_lb.judge import Judge, Target, targets_of
 from edge_lb.load import LoadMeter
 from edge_lb.memory import EdgeMemory, MemoryFile, keep_standings
 from edge_lb.nexthop import NextHops
-from edge_lb.plan import Changes, Plan, Rings, build_plan, diff
+from edge_lb.plan import Changes, Plan, build_plan, diff
 from edge_lb.prober import Prober
 from edge_lb.publish import Publisher, Speaker
 from edge_lb.report import Content, content
+from edge_lb.rings import Rings
 from edge_lb.seats import FoundReal, FoundVip, Seats, assign, recover
 from edge_lb.wills import Wills
 from gslb.fleet.health import Override, OverrideKind

@@ -1,12 +1,13 @@
-"""Rings of `edge_lb.maglev`, built by machine code: bpf/rings.c, called through cffi.
+"""Rings of `edge_lb.maglev`, and chains of owners, by machine code: bpf/rings.c, through cffi.
 
-Owns the calling of that library. Used by the planner; `edge_lb.maglev` stays the reference, and
-tests hold both equal. Pure: it checks and sorts in Python, and the library touches its arguments
-only.
+Owns the calling of that library. Used by `edge_lb.rings` and `edge_lb.owners`; `edge_lb.maglev`
+stays the reference of rings, and tests hold both equal. Pure: it checks and sorts in Python,
+and the library touches its arguments only.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -22,7 +23,25 @@ void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t
 uint32_t seat_ring(uint16_t *ring, const uint16_t *shape, uint32_t slots, const uint16_t *seats,
                    uint32_t count);
 uint32_t count_moved(const uint16_t *before, const uint16_t *after, uint32_t slots);
+struct earlier {
+    const uint16_t *shape; const uint16_t *seats; const uint8_t *const *flows; uint32_t positions;
+};
+uint32_t build_chains(uint16_t *chains, uint32_t width, const uint16_t *ring, uint32_t slots,
+                      const struct earlier *rings, uint32_t count, uint32_t depth, uint8_t *used);
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """An earlier ring, as positions; each position's seat (0: left out) and flows, where told.
+
+    `seats` begins with the 0 of the position 0, which is "no real". `flows` are RING_SLOTS octets,
+    by position: a slot without a flow is not held by that real.
+    """
+
+    shape: "array[int]"
+    seats: Sequence[int]
+    flows: Mapping[int, bytes]
 
 
 def build_ring(members: Sequence[Member]) -> "array[int]":
@@ -55,6 +74,41 @@ def seat_ring(shape: "array[int]", seats: Sequence[int]) -> "array[int]":
     if library.seat_ring(_view(ring), _view(shape), RING_SLOTS, _view(numbers), len(numbers)):
         raise IndexError("the shape names a position that has no seat")
     return ring
+
+
+def build_chains(
+    ring: "array[int]", earlier: Sequence[Earlier], *, width: int, depth: int
+) -> tuple["array[int] | None", list[bool]]:
+    """The ring widened to `width` owners a slot: its own, and up to `depth` of the earlier rings.
+
+    Each slot's earlier owners are in the order of the rings, each real once, then 0. None where no
+    slot has one. Then which of the rings gave an owner to any slot. ValueError: depth beyond width,
+    a ring or flows of another size. A position without a seat is left out.
+    """
+    if not 0 < depth < width or len(ring) != RING_SLOTS:
+        raise ValueError(f"{depth} of {width} owners for {len(ring)} slots")
+    ffi, library = _library()
+    alive: list[Any] = []  # cffi frees what nothing holds
+    table = ffi.new("struct earlier[]", len(earlier))
+    for entry, one in zip(table, earlier, strict=True):
+        sizes = {len(one.shape), *(len(counts) for counts in one.flows.values())}
+        if sizes != {RING_SLOTS}:
+            raise ValueError("an earlier ring or its flows have another number of slots")
+        seats, shape = _view(array("H", one.seats)), _view(one.shape)
+        flows = ffi.new("uint8_t *[]", len(one.seats))
+        entry.positions = len(one.seats)
+        for position, counts in one.flows.items():
+            told = ffi.from_buffer("uint8_t[]", counts)
+            flows[position] = told
+            alive.append(told)
+        entry.shape, entry.seats, entry.flows = shape, seats, flows
+        alive += [seats, shape, flows]
+    chains = array("H", [0]) * (width * RING_SLOTS)
+    used = ffi.new("uint8_t[]", len(earlier) or 1)
+    chained = library.build_chains(
+        _view(chains), width, _view(ring), RING_SLOTS, table, len(earlier), depth, used
+    )
+    return chains if chained else None, [bool(used[at]) for at in range(len(earlier))]
 
 
 def moved(before: "array[int]", after: "array[int]") -> int:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address
 
-from edge_lb.plan import Plan, Rings, Standings, build_plan, diff
+from edge_lb.plan import Plan, Standings, build_plan, diff
+from edge_lb.rings import Rings
 from edge_lb.seats import Seats, apart
 from gslb.fleet.health import RealState
 from gslb.fleet.model import Fleet, Real, RealName, SiteName, Vip, VipName

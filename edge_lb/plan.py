@@ -14,8 +14,9 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 
-from edge_lb.fastring import build_ring, moved, seat_ring
+from edge_lb.fastring import moved
 from edge_lb.maglev import Member
+from edge_lb.rings import Rings
 from edge_lb.seats import Seats, seat_name
 from gslb.fleet.health import SERVING, RealState
 from gslb.fleet.model import (
@@ -148,52 +149,6 @@ class VipChange:
 
 Changes = tuple[VipChange, ...]
 Standings = Mapping[tuple[VipName, RealName], RealState]
-
-
-SHAPES_MAX = 32  # 131 kB each; a real that comes and goes finds both of its shapes again
-
-
-class Rings:
-    """Builds rings, and remembers them: those of the last plan as they are, and recent shapes.
-
-    A shape is a ring of positions among the members. VIPs with like members share one, whatever
-    their seats are, so one dead real costs one building for all of its VIPs.
-    """
-
-    def __init__(self, shapes_max: int = SHAPES_MAX) -> None:
-        self._shapes_max = shapes_max
-        self._shapes: dict[tuple[tuple[str, int], ...], array[int]] = {}
-        self._built: dict[tuple[Member, ...], array[int]] = {}
-        self._used: dict[tuple[Member, ...], array[int]] = {}
-
-    def ring(self, members: tuple[Member, ...]) -> array[int]:
-        """The ring of these members, built at most once while it is in use."""
-        ring = self._built.get(members)
-        if ring is None:
-            seats = [0, *(member.index for member in members)]
-            ring = seat_ring(self._shape(members), seats)
-        self._used[members] = ring
-        return ring
-
-    def _shape(self, members: tuple[Member, ...]) -> array[int]:
-        """The ring of positions, from 1; kept until `shapes_max` others were used."""
-        key = tuple((member.name, member.weight) for member in members)
-        shape = self._shapes.pop(key, None)
-        if shape is None:
-            shape = build_ring(
-                [
-                    Member(name=name, weight=weight, index=position)
-                    for position, (name, weight) in enumerate(key, 1)
-                ]
-            )
-        self._shapes[key] = shape
-        if len(self._shapes) > self._shapes_max:
-            del self._shapes[next(iter(self._shapes))]
-        return shape
-
-    def forget_unused(self) -> None:
-        """Keep what was asked for since the last call only."""
-        self._built, self._used = self._used, {}
 
 
 def build_plan(

@@ -1,7 +1,8 @@
 """Seconds to build every ring of a large site, and milliseconds until a lost real is off the path.
 
 256 VIPs of 100 reals, no real behind two of them, so that nothing is shared; the reference builds a
-few and is not asked for all: CPU time of one core. Then a site of 12 VIPs with the same 100 reals
+few and is not asked for all: CPU time of one core. Next the owner chains of 256 VIPs of 100 reals
+after the drain of one, each VIP for itself. Then a site of 12 VIPs with the same 100 reals
 loses one behind all of them: from the changed standings to the swapped rings, in true maps, each
 time another real, so that no ring is remembered. Last the same site with its running agent,
 over veth: from an operator's word or a check's answer to the packets (veth_change.py). `--quick`
@@ -23,7 +24,9 @@ from bpf.workbench import Workbench
 from edge_lb import fastring, maglev
 from edge_lb.datapath import Datapath
 from edge_lb.maglev import Member
-from edge_lb.plan import Plan, Rings, Standings, build_plan
+from edge_lb.owners import Era, chain
+from edge_lb.plan import Plan, Standings, build_plan
+from edge_lb.rings import Rings, weights_of
 from edge_lb.seats import Seats, assign
 from gslb.fleet.health import RealState
 from gslb.fleet.model import Fleet, RealName, VipName
@@ -58,6 +61,30 @@ def build_seconds(rounds_wanted: int) -> dict[str, float]:
         "build_s_highest": round(max(rounds), 3),
         "reference_s_from_a_few": round(reference_s, 1),
     }
+
+
+def chain_seconds(rounds_wanted: int) -> dict[str, float]:
+    """CPU time for all chains after a drain: of like VIPs, and of VIPs that share no real."""
+    found: dict[str, float] = {}
+    for kind, name in (("like", "r{real}"), ("unlike", "v{vip}-r{real}")):
+        rings, rounds = Rings(), list[float]()
+        for drained in range(rounds_wanted):
+            took_s = 0.0
+            for vip_number in range(VIPS):
+                names = [name.format(vip=vip_number, real=real) for real in range(REALS)]
+                seats = {one: number for number, one in enumerate(names, 1)}
+                before = weights_of(dict.fromkeys(names, 100))
+                left = weights_of(dict.fromkeys(names[:drained] + names[drained + 1 :], 100))
+                past = (Era(weights=before, lost_at_s=1.0),)
+                rings.shape(before)  # it was in use until now
+                started_s = time.process_time()
+                ring = rings.ring(tuple(Member(name=n, weight=w, index=seats[n]) for n, w in left))
+                chain(ring, past, seats, depth=3, age_s=3600.0, rings=rings)
+                took_s += time.process_time() - started_s
+            rounds.append(took_s)
+        found[f"chains_{kind}_s_median"] = round(statistics.median(rounds), 3)
+        found[f"chains_{kind}_s_highest"] = round(max(rounds), 3)
+    return found
 
 
 def site() -> Fleet:
@@ -128,12 +155,18 @@ def main() -> None:
     compile_stale()
     tell("building rings")
     built = build_seconds(1 if is_quick else ROUNDS)
+    tell("chaining owners")
+    chained = chain_seconds(1 if is_quick else ROUNDS)
     tell("changing a real, in maps")
     with Workbench():
         changed = change_milliseconds()
     tell("changing a real, through its agent, over veth")
     through_agent = agent_milliseconds(QUICK_ROUNDS if is_quick else AGENT_ROUNDS)
-    print(json.dumps({"bench": "rings", **built, **changed, "agent_change_ms": through_agent}))
+    print(
+        json.dumps(
+            {"bench": "rings", **built, **chained, **changed, "agent_change_ms": through_agent}
+        )
+    )
 
 
 def tell(what: str) -> None:

@@ -14,13 +14,13 @@ from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.plan import (
     Plan,
     RealForwarding,
-    Rings,
     Standings,
     build_plan,
     diff,
     forwarding,
     left_empty,
 )
+from edge_lb.rings import Rings
 from edge_lb.seats import Seats, assign
 from gslb.fleet.health import RealState
 from gslb.fleet.model import Fleet, RealName

@@ -1,0 +1,171 @@
+"""Owner chains: which reals may still hold flows of a slot, from what rings were made of before.
+
+Owns the rules of docs/decisions/0012: the join of a site's histories, the order of earlier owners,
+and what takes one out of a chain. Called by the edge's agent and its forecast. Pure: the same
+histories, members and moment give the same chains on every edge, in whatever order they came.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+from types import MappingProxyType
+
+import msgspec
+
+from edge_lb.fastring import Earlier, build_chains
+from edge_lb.maglev import RING_SLOTS
+from edge_lb.plan import CHAIN_OWNERS
+from edge_lb.rings import Rings, Weights, weights_of
+from gslb.fleet.history import EdgeHistory, VipFlows, VipHistory, unpack_slots
+
+SETTLE_S = (
+    10.0  # after a loss a packet may be under way, and clocks differ: then reals are believed
+)
+IN_USE = inf  # a set of members that an edge uses now has not been lost
+
+Histories = Mapping[str, EdgeHistory]  # edge name ->
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Era:
+    """A set of members, and when an edge last used its ring."""
+
+    weights: Weights
+    lost_at_s: float = IN_USE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a real says of the flows of one VIP that it holds, and when it counted them."""
+
+    observed_at_s: float
+    flows: VipFlows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chains:
+    """What a `PlannedVip` carries; at `expires_at_s` an entry leaves it, by its age alone."""
+
+    slots: array[int] | None = None
+    expires_at_s: float = inf
+
+
+NO_CHAINS = Chains()
+
+
+def join(*known: Histories) -> dict[str, EdgeHistory]:
+    """The newest word of each edge; of two words of one number the bytes decide."""
+    newest: dict[str, EdgeHistory] = {}
+    for histories in known:
+        for edge, history in histories.items():
+            held = newest.get(edge)
+            if held is None or _rank(held) < _rank(history):
+                newest[edge] = history
+    return newest
+
+
+def generation(histories: Histories) -> int:
+    """The newest of the joined histories: the same number wherever the same ones were joined."""
+    return max((history.generation for history in histories.values()), default=0)
+
+
+def lines_of(
+    histories: Histories, vip: str, silent: Mapping[str, float] = MappingProxyType({})
+) -> list[tuple[VipHistory, float]]:
+    """Every edge's time line of one VIP, for `eras`. `silent`: edges that are gone, since when."""
+    return [
+        (line, silent.get(edge, IN_USE))
+        for edge, history in histories.items()
+        for line in history.vips
+        if line.name == vip
+    ]
+
+
+def eras(lines: Iterable[tuple[VipHistory, float]]) -> tuple[Era, ...]:
+    """Every set of members that a time line tells, with its latest loss; those in use first.
+
+    With each line comes the moment at which its last members were lost, or IN_USE.
+    """
+    lost: dict[Weights, float] = {}
+    for line, ended_s in lines:
+        sets = (line.members, *(turn.weights for turn in line.turns))
+        ends = (*(turn.at_s for turn in line.turns), ended_s)
+        for members, lost_at_s in zip(sets, ends, strict=True):
+            weights = weights_of(members)
+            lost[weights] = max(lost.get(weights, -inf), lost_at_s)
+    found = [Era(weights=weights, lost_at_s=at_s) for weights, at_s in lost.items() if weights]
+    return tuple(sorted(found, key=lambda era: (-era.lost_at_s, era.weights)))
+
+
+def alive(past: Iterable[Era], present: Weights, *, now_s: float, age_s: float) -> tuple[Era, ...]:
+    """Those besides `present` whose flows may be alive: in use, or lost less than `age_s` ago."""
+    return tuple(era for era in past if era.lost_at_s + age_s > now_s and era.weights != present)
+
+
+def chain(
+    ring: array[int],
+    past: tuple[Era, ...],
+    seats: Mapping[str, int],
+    *,
+    depth: int,
+    age_s: float,
+    rings: Rings,
+    down: frozenset[str] = frozenset(),
+    told: Mapping[str, Told] = MappingProxyType({}),
+) -> Chains:
+    """The chains of one VIP: its present `ring` widened by at most `depth` owners of `past`.
+
+    `past` is in the order of `eras`, and `alive`. A real without a seat has left the fleet. One
+    that is `down` here would swallow what others after it hold, so it is a candidate only where
+    another edge sends it new flows. One that says it holds no flow of a slot is none for that slot.
+    """
+    if not 0 < depth < CHAIN_OWNERS:
+        raise ValueError(f"a chain of {depth} earlier owners")
+    counts = _Counts(told)
+    earlier = [_earlier(era, seats, down, counts, rings) for era in past]
+    slots, used = build_chains(ring, earlier, width=CHAIN_OWNERS, depth=depth)
+    ends = (era.lost_at_s + age_s for era, is_used in zip(past, used, strict=True) if is_used)
+    return Chains(slots=slots, expires_at_s=min(ends, default=inf))
+
+
+class _Counts:
+    """The flows by slot that reals told, unpacked once each; malformed ones are no word."""
+
+    def __init__(self, told: Mapping[str, Told]) -> None:
+        self._told = told
+        self._unpacked: dict[str, bytes | None] = {}
+
+    def since(self, real: str, lost_at_s: float) -> bytes | None:
+        """What the real counted after it had lost its slots for good; None if it did not."""
+        told = self._told.get(real)
+        if told is None or told.observed_at_s < lost_at_s + SETTLE_S:
+            return None
+        if real not in self._unpacked:
+            try:
+                self._unpacked[real] = unpack_slots(told.flows.slots, RING_SLOTS)
+            except ValueError:
+                self._unpacked[real] = None
+        return self._unpacked[real]
+
+
+def _earlier(
+    era: Era, seats: Mapping[str, int], down: frozenset[str], counts: _Counts, rings: Rings
+) -> Earlier:
+    gone = down if era.lost_at_s < IN_USE else frozenset[str]()
+    flows = {
+        position: by_slot
+        for position, (real, _) in enumerate(era.weights, 1)
+        if (by_slot := counts.since(real, era.lost_at_s)) is not None
+    }
+    return Earlier(
+        shape=rings.shape(era.weights),
+        seats=[0, *(0 if real in gone else seats.get(real, 0) for real, _ in era.weights)],
+        flows=flows,
+    )
+
+
+def _rank(history: EdgeHistory) -> tuple[int, bytes]:
+    return history.generation, msgspec.json.encode(history)

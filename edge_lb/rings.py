@@ -1,0 +1,67 @@
+"""The rings of member sets, each built once: what plans and owner chains are made from.
+
+Owns what is remembered of rings, and for how long. A ring of positions (a shape) is a function of
+names and weights alone; with an edge's seats it becomes what the maps hold. Used by
+`edge_lb.plan`, `edge_lb.owners` and `edge_lb.forecast`. Pure.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+
+from edge_lb.fastring import build_ring, seat_ring
+from edge_lb.maglev import Member
+
+SHAPES_MAX = 128  # 131 kB each; a real that comes and goes finds both of its shapes again
+
+Weights = tuple[tuple[str, int], ...]
+"""The members of a ring: names with weights above zero, in order of name."""
+
+
+def weights_of(members: Mapping[str, int]) -> Weights:
+    """Members in the one form in which like sets are equal."""
+    return tuple(sorted((name, weight) for name, weight in members.items() if weight > 0))
+
+
+class Rings:
+    """Builds rings, and remembers them: those of the last plan as they are, and recent shapes.
+
+    A shape is a ring of positions among the members. VIPs with like members share one, whatever
+    their seats are, so one dead real costs one building for all of its VIPs.
+    """
+
+    def __init__(self, shapes_max: int = SHAPES_MAX) -> None:
+        self._shapes_max = shapes_max
+        self._shapes: dict[Weights, array[int]] = {}
+        self._built: dict[tuple[Member, ...], array[int]] = {}
+        self._used: dict[tuple[Member, ...], array[int]] = {}
+
+    def ring(self, members: tuple[Member, ...]) -> array[int]:
+        """The ring of these members, built at most once while it is in use."""
+        ring = self._built.get(members)
+        if ring is None:
+            index = {member.name: member.index for member in members}
+            weights = weights_of({member.name: member.weight for member in members})
+            ring = seat_ring(self.shape(weights), [0, *(index[name] for name, _ in weights)])
+        self._used[members] = ring
+        return ring
+
+    def shape(self, weights: Weights) -> array[int]:
+        """The ring of positions in `weights`, from 1; kept until `shapes_max` others were used."""
+        shape = self._shapes.pop(weights, None)
+        if shape is None:
+            shape = build_ring(
+                [
+                    Member(name=name, weight=weight, index=position)
+                    for position, (name, weight) in enumerate(weights, 1)
+                ]
+            )
+        self._shapes[weights] = shape
+        if len(self._shapes) > self._shapes_max:
+            del self._shapes[next(iter(self._shapes))]
+        return shape
+
+    def forget_unused(self) -> None:
+        """Keep what was asked for since the last call only."""
+        self._built, self._used = self._used, {}

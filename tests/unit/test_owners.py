@@ -1,0 +1,202 @@
+"""Owner chains by example: who is in a slot's chain after a drain, a return, an age, a word."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from math import inf
+
+import pytest
+
+from edge_lb.fastring import Earlier, build_chains, empty_ring
+from edge_lb.maglev import RING_SLOTS, Member
+from edge_lb.owners import Chains, Told, alive, chain, eras
+from edge_lb.plan import CHAIN_OWNERS
+from edge_lb.rings import Rings, weights_of
+from gslb.fleet.history import Turn, VipFlows, VipHistory, pack_slots
+
+SEATS = {"web1": 1, "web2": 2, "web3": 3, "web4": 4}
+ALL = {"web1": 100, "web2": 100, "web3": 100}
+AGE_S = 600.0
+RINGS = Rings()
+NO_FLOWS = bytes(RING_SLOTS)
+
+
+def line(*turns: tuple[float, dict[str, int]], members: dict[str, int] = ALL) -> VipHistory:
+    return VipHistory(
+        name="www",
+        members=members,
+        turns=tuple(Turn(at_s=at_s, weights=weights) for at_s, weights in turns),
+    )
+
+
+def without(*names: str) -> dict[str, int]:
+    return {name: weight for name, weight in ALL.items() if name not in names}
+
+
+def ring_of(members: dict[str, int]) -> array[int]:
+    return RINGS.ring(
+        tuple(
+            Member(name=name, weight=weight, index=SEATS[name]) for name, weight in members.items()
+        )
+    )
+
+
+def chains_of(
+    *lines: tuple[VipHistory, float],
+    now_s: float = 1000.0,
+    seats: dict[str, int] = SEATS,
+    depth: int = 3,
+    down: frozenset[str] = frozenset(),
+    told: dict[str, Told] | None = None,
+) -> Chains:
+    """The chains of the edge whose line is the first one."""
+    turns = lines[0][0].turns
+    present = turns[-1].weights if turns else lines[0][0].members
+    return chain(
+        ring_of(present),
+        alive(eras(lines), weights_of(present), now_s=now_s, age_s=AGE_S),
+        seats,
+        depth=depth,
+        age_s=AGE_S,
+        rings=RINGS,
+        down=down,
+        told=told or {},
+    )
+
+
+def shapes(chains: Chains) -> Counter[tuple[int, ...]]:
+    """How many slots have which chain."""
+    slots = chains.slots
+    assert slots is not None
+    return Counter(
+        tuple(slots[at : at + CHAIN_OWNERS]) for at in range(0, len(slots), CHAIN_OWNERS)
+    )
+
+
+def counted(at_s: float, counts: bytes) -> Told:
+    flows = VipFlows(vip="www", flows=sum(counts), oldest_s=None, slots=pack_slots(counts))
+    return Told(observed_at_s=at_s, flows=flows)
+
+
+def test_a_ring_that_never_changed_has_no_chain():
+    assert chains_of((line(), inf)) == Chains(slots=None, expires_at_s=inf)
+
+
+def test_slots_of_a_drained_real_name_it_second_and_the_others_carry_little():
+    made = chains_of((line((900.0, without("web2"))), inf))
+
+    kept = shapes(made)
+    lost = sum(number for owners, number in kept.items() if owners[1] == 2)
+    assert lost == Counter(ring_of(ALL))[2]
+    assert all(owners[0] in {1, 3} for owners in kept)
+    assert sum(number for owners, number in kept.items() if owners[1] == 0) > RING_SLOTS // 2
+    assert made.expires_at_s == 900.0 + AGE_S
+
+
+def test_two_changes_within_one_life_are_both_remembered_the_latest_first():
+    made = shapes(
+        chains_of((line((800.0, without("web2")), (900.0, without("web2", "web3"))), inf))
+    )
+
+    assert {owners[0] for owners in made} == {1}
+    assert (1, 3, 2, 0) in made
+    assert (1, 2, 3, 0) not in made
+
+
+def test_a_real_that_came_back_is_no_candidate_of_its_own_slots():
+    made = shapes(chains_of((line((800.0, without("web2")), (900.0, ALL)), inf)))
+
+    assert all(owners[0] not in owners[1:] for owners in made)
+    assert all(owners[1] != 2 for owners in made)
+    assert any(owners[0] == 2 and owners[1] in {1, 3} for owners in made)
+
+
+def test_an_entry_leaves_with_the_age_of_its_loss():
+    turned = (line((900.0, without("web2"))), inf)
+
+    assert chains_of(turned, now_s=900.0 + AGE_S - 0.1).slots is not None
+    assert chains_of(turned, now_s=900.0 + AGE_S).slots is None
+
+
+def test_a_real_that_left_the_fleet_leaves_every_chain():
+    seats = {name: seat for name, seat in SEATS.items() if name != "web2"}
+    made = chains_of((line((900.0, without("web2"))), inf), seats=seats)
+
+    assert made.slots is None or all(2 not in owners for owners in shapes(made))
+
+
+def test_what_another_edge_uses_now_is_a_candidate_without_an_end():
+    made = chains_of((line((1.0, without("web2"))), inf), (line(), inf), now_s=10_000.0)
+
+    assert any(owners[1] == 2 for owners in shapes(made))
+    assert made.expires_at_s == inf
+
+
+def test_the_last_members_of_an_edge_that_went_are_lost_with_it():
+    made = chains_of((line(members=without("web2")), inf), (line(), 900.0))
+
+    assert made.expires_at_s == 900.0 + AGE_S
+
+
+def test_a_dead_real_is_left_out_unless_another_edge_still_sends_it_new_flows():
+    own, dead = (line((900.0, without("web2"))), inf), frozenset({"web2"})
+
+    alone = chains_of(own, down=dead)
+    assert alone.slots is None or all(2 not in owners for owners in shapes(alone))
+    assert any(owners[1] == 2 for owners in shapes(chains_of(own, (line(), inf), down=dead)))
+
+
+def test_a_real_without_flows_of_a_slot_is_no_candidate_there():
+    own = (line((900.0, without("web2"))), inf)
+    before = shapes(chains_of(own))
+    held_slot = list(ring_of(ALL)).index(2)
+    counts = bytearray(NO_FLOWS)
+    counts[held_slot] = 1
+
+    made = chains_of(own, told={"web2": counted(950.0, bytes(counts))})
+    assert made.slots is not None
+    assert made.slots[held_slot * CHAIN_OWNERS + 1] == 2
+    assert sum(number for owners, number in shapes(made).items() if 2 in owners) == 1
+    assert shapes(chains_of(own, told={"web2": counted(909.0, NO_FLOWS)})) == before
+
+
+def test_a_word_that_is_no_count_of_slots_is_not_believed():
+    own = (line((900.0, without("web2"))), inf)
+    broken = Told(
+        observed_at_s=950.0, flows=VipFlows(vip="www", flows=0, oldest_s=None, slots=b"no zlib")
+    )
+
+    assert chains_of(own, told={"web2": broken}) == chains_of(own)
+
+
+def test_a_chain_is_as_long_as_the_vip_says():
+    own = (line((800.0, without("web2")), (900.0, without("web2", "web3"))), inf)
+
+    assert all(owners[2:] == (0, 0) for owners in shapes(chains_of(own, depth=1)))
+    assert chains_of(own, depth=1).expires_at_s == 800.0 + AGE_S
+    with pytest.raises(ValueError, match="chain of 4"):
+        chains_of(own, depth=4)
+
+
+def test_a_vip_without_a_serving_real_keeps_its_earlier_owners():
+    made = shapes(chains_of((line((900.0, {})), inf)))
+
+    assert set(made) == {(0, 1, 0, 0), (0, 2, 0, 0), (0, 3, 0, 0)}
+
+
+def test_a_position_beyond_the_seats_is_left_out_and_sizes_are_checked():
+    shape = RINGS.shape((("web1", 1), ("web2", 1)))
+
+    made, used = build_chains(
+        empty_ring(), [Earlier(shape=shape, seats=[0, 7], flows={})], width=4, depth=3
+    )
+    assert made is not None
+    assert set(made) == {0, 7}
+    assert used == [True]
+    with pytest.raises(ValueError, match="number of slots"):
+        build_chains(
+            empty_ring(), [Earlier(shape=shape, seats=[0, 7], flows={1: b"1"})], width=4, depth=3
+        )
+    with pytest.raises(ValueError, match="owners for"):
+        build_chains(array("H", [1]), [], width=4, depth=3)
