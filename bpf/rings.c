@@ -96,11 +96,11 @@ static inline int is_among(const uint16_t *owners, uint32_t count, uint16_t seat
 
 /*
  * The ring widened: `width` owners for each slot, the present one, then those of the earlier rings
- * in their order, each once, as many as `depth` of them; what is over is 0. `used` is told which of
- * the rings gave an owner. Returns how many slots have an earlier owner.
+ * in their order, each once, as many as `depth` of them; what is over is 0. `given` counts the
+ * owners that came of each ring. Returns how many slots have an earlier owner.
  */
 uint32_t build_chains(uint16_t *chains, uint32_t width, const uint16_t *ring, uint32_t slots,
-		      const struct earlier *rings, uint32_t count, uint32_t depth, uint8_t *used)
+		      const struct earlier *rings, uint32_t count, uint32_t depth, uint32_t *given)
 {
 	uint32_t chained = 0;
 
@@ -121,11 +121,45 @@ uint32_t build_chains(uint16_t *chains, uint32_t width, const uint16_t *ring, ui
 			if (!seat || (flows && !flows[slot]) || is_among(owners, known, seat))
 				continue;
 			owners[known++] = seat;
-			used[at] = 1;
+			given[at]++;
 		}
 		chained += known > 1;
 		while (known < width)
 			owners[known++] = 0;
 	}
 	return chained;
+}
+
+/*
+ * What another plan does to chains: `grown` slots get more owners, and `lost` slots lose one
+ * because there is no room: `after` is a ring wider by one, whose last owner has no place.
+ */
+void compare_chains(const uint16_t *before, const uint16_t *after, uint32_t slots, uint32_t width,
+		    uint32_t depth, uint32_t *grown, uint32_t *lost)
+{
+	for (uint32_t slot = 0; slot < slots; slot++) {
+		const uint16_t *was = before + (uint64_t)slot * width;
+		const uint16_t *is = after + (uint64_t)slot * (width + 1);
+		uint32_t had = 0, has = 0;
+
+		for (uint32_t at = 1; at <= depth; at++) {
+			had += was[at] != 0;
+			has += is[at] != 0;
+		}
+		*grown += has > had;
+		*lost += is[depth + 1] && is_among(was, width, is[depth + 1]);
+	}
+}
+
+/* How many of the flows that are told by slot are on slots with another real. */
+uint64_t sum_moved(const uint16_t *before, const uint16_t *after, uint32_t slots,
+		   const uint8_t *flows)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t slot = 0; slot < slots; slot++) {
+		if (before[slot] != after[slot])
+			sum += flows[slot];
+	}
+	return sum;
 }

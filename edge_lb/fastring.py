@@ -27,7 +27,11 @@ struct earlier {
     const uint16_t *shape; const uint16_t *seats; const uint8_t *const *flows; uint32_t positions;
 };
 uint32_t build_chains(uint16_t *chains, uint32_t width, const uint16_t *ring, uint32_t slots,
-                      const struct earlier *rings, uint32_t count, uint32_t depth, uint8_t *used);
+                      const struct earlier *rings, uint32_t count, uint32_t depth, uint32_t *given);
+void compare_chains(const uint16_t *before, const uint16_t *after, uint32_t slots, uint32_t width,
+                    uint32_t depth, uint32_t *grown, uint32_t *lost);
+uint64_t sum_moved(const uint16_t *before, const uint16_t *after, uint32_t slots,
+                   const uint8_t *flows);
 """
 
 
@@ -78,11 +82,11 @@ def seat_ring(shape: "array[int]", seats: Sequence[int]) -> "array[int]":
 
 def build_chains(
     ring: "array[int]", earlier: Sequence[Earlier], *, width: int, depth: int
-) -> tuple["array[int] | None", list[bool]]:
+) -> tuple["array[int] | None", list[int]]:
     """The ring widened to `width` owners a slot: its own, and up to `depth` of the earlier rings.
 
     Each slot's earlier owners are in the order of the rings, each real once, then 0. None where no
-    slot has one. Then which of the rings gave an owner to any slot. ValueError: depth beyond width,
+    slot has one. Then how many owners came of each ring. ValueError: depth beyond width,
     a ring or flows of another size. A position without a seat is left out.
     """
     if not 0 < depth < width or len(ring) != RING_SLOTS:
@@ -104,11 +108,11 @@ def build_chains(
         entry.shape, entry.seats, entry.flows = shape, seats, flows
         alive += [seats, shape, flows]
     chains = array("H", [0]) * (width * RING_SLOTS)
-    used = ffi.new("uint8_t[]", len(earlier) or 1)
+    given = ffi.new("uint32_t[]", len(earlier) or 1)
     chained = library.build_chains(
-        _view(chains), width, _view(ring), RING_SLOTS, table, len(earlier), depth, used
+        _view(chains), width, _view(ring), RING_SLOTS, table, len(earlier), depth, given
     )
-    return chains if chained else None, [bool(used[at]) for at in range(len(earlier))]
+    return chains if chained else None, [given[at] for at in range(len(earlier))]
 
 
 def moved(before: "array[int]", after: "array[int]") -> int:
@@ -117,6 +121,31 @@ def moved(before: "array[int]", after: "array[int]") -> int:
         raise ValueError("a ring has another number of slots")
     _, library = _library()
     return int(library.count_moved(_view(before), _view(after), RING_SLOTS))
+
+
+def moved_flows(before: "array[int]", after: "array[int]", flows: bytes) -> int:
+    """How many of `flows`, told by slot, are on slots with another real."""
+    if {len(before), len(after), len(flows)} != {RING_SLOTS}:
+        raise ValueError("rings or flows have another number of slots")
+    ffi, library = _library()
+    told = ffi.from_buffer("uint8_t[]", flows)
+    return int(library.sum_moved(_view(before), _view(after), RING_SLOTS, told))
+
+
+def compare_chains(
+    before: "array[int]", after: "array[int]", *, width: int, depth: int
+) -> tuple[int, int]:
+    """Slots that get more owners, and slots that lose one for want of room.
+
+    `before` has `width` owners a slot; `after` one more, built with one more than `depth`.
+    """
+    sizes = width * RING_SLOTS, (width + 1) * RING_SLOTS
+    if not 0 < depth < width or (len(before), len(after)) != sizes:
+        raise ValueError("chains do not have the told width")
+    ffi, library = _library()
+    grown, lost = ffi.new("uint32_t *"), ffi.new("uint32_t *")
+    library.compare_chains(_view(before), _view(after), RING_SLOTS, width, depth, grown, lost)
+    return grown[0], lost[0]
 
 
 def empty_ring() -> "array[int]":

@@ -47,10 +47,18 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chains:
-    """What a `PlannedVip` carries; at `expires_at_s` an entry leaves it, by its age alone."""
+    """What a `PlannedVip` carries, and how many of its entries end by age alone, at what moments.
+
+    Moments are Unix time, the first one first; entries that another edge uses now have none.
+    """
 
     slots: array[int] | None = None
-    expires_at_s: float = inf
+    ends: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def expires_at_s(self) -> float:
+        """When the next entry ends."""
+        return self.ends[0][0] if self.ends else inf
 
 
 NO_CHAINS = Chains()
@@ -73,15 +81,14 @@ def generation(histories: Histories) -> int:
 
 
 def lines_of(
-    histories: Histories, vip: str, silent: Mapping[str, float] = MappingProxyType({})
-) -> list[tuple[VipHistory, float]]:
-    """Every edge's time line of one VIP, for `eras`. `silent`: edges that are gone, since when."""
-    return [
-        (line, silent.get(edge, IN_USE))
-        for edge, history in histories.items()
-        for line in history.vips
-        if line.name == vip
-    ]
+    histories: Histories, silent: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, list[tuple[VipHistory, float]]]:
+    """Every edge's time line of each VIP, for `eras`. `silent`: edges that are gone, since when."""
+    lines: dict[str, list[tuple[VipHistory, float]]] = {}
+    for edge, history in histories.items():
+        for line in history.vips:
+            lines.setdefault(line.name, []).append((line, silent.get(edge, IN_USE)))
+    return lines
 
 
 def eras(lines: Iterable[tuple[VipHistory, float]]) -> tuple[Era, ...]:
@@ -115,20 +122,28 @@ def chain(
     rings: Rings,
     down: frozenset[str] = frozenset(),
     told: Mapping[str, Told] = MappingProxyType({}),
+    width: int = CHAIN_OWNERS,
 ) -> Chains:
     """The chains of one VIP: its present `ring` widened by at most `depth` owners of `past`.
 
-    `past` is in the order of `eras`, and `alive`. A real without a seat has left the fleet. One
-    that is `down` here would swallow what others after it hold, so it is a candidate only where
-    another edge sends it new flows. One that says it holds no flow of a slot is none for that slot.
+    `past` is in the order of `eras`, and `alive`. A real without a seat has left the fleet; one
+    that is `down` would swallow what others after it hold. One that says it holds no flow of a slot
+    is no candidate for that slot. ValueError: a depth that has no room.
     """
-    if not 0 < depth < CHAIN_OWNERS:
-        raise ValueError(f"a chain of {depth} earlier owners")
     counts = _Counts(told)
     earlier = [_earlier(era, seats, down, counts, rings) for era in past]
-    slots, used = build_chains(ring, earlier, width=CHAIN_OWNERS, depth=depth)
-    ends = (era.lost_at_s + age_s for era, is_used in zip(past, used, strict=True) if is_used)
-    return Chains(slots=slots, expires_at_s=min(ends, default=inf))
+    slots, given = build_chains(ring, earlier, width=width, depth=depth)
+    ends: dict[float, int] = {}
+    for era, entries in zip(past, given, strict=True):
+        if entries and era.lost_at_s < IN_USE:
+            moment_s = era.lost_at_s + age_s
+            ends[moment_s] = ends.get(moment_s, 0) + entries
+    return Chains(slots=slots, ends=tuple(sorted(ends.items())))
+
+
+def believed(told: Told, era: Era) -> bool:
+    """Whether a real's count was made after it had lost the era's slots for good."""
+    return told.observed_at_s >= era.lost_at_s + SETTLE_S
 
 
 class _Counts:
@@ -138,10 +153,10 @@ class _Counts:
         self._told = told
         self._unpacked: dict[str, bytes | None] = {}
 
-    def since(self, real: str, lost_at_s: float) -> bytes | None:
+    def of(self, real: str, era: Era) -> bytes | None:
         """What the real counted after it had lost its slots for good; None if it did not."""
         told = self._told.get(real)
-        if told is None or told.observed_at_s < lost_at_s + SETTLE_S:
+        if told is None or not believed(told, era):
             return None
         if real not in self._unpacked:
             try:
@@ -154,15 +169,14 @@ class _Counts:
 def _earlier(
     era: Era, seats: Mapping[str, int], down: frozenset[str], counts: _Counts, rings: Rings
 ) -> Earlier:
-    gone = down if era.lost_at_s < IN_USE else frozenset[str]()
     flows = {
         position: by_slot
         for position, (real, _) in enumerate(era.weights, 1)
-        if (by_slot := counts.since(real, era.lost_at_s)) is not None
+        if (by_slot := counts.of(real, era)) is not None
     }
     return Earlier(
         shape=rings.shape(era.weights),
-        seats=[0, *(0 if real in gone else seats.get(real, 0) for real, _ in era.weights)],
+        seats=[0, *(0 if real in down else seats.get(real, 0) for real, _ in era.weights)],
         flows=flows,
     )
 

@@ -97,7 +97,9 @@ def computed(
     told: dict[str, Told] | None = None,
     depth: int = 3,
 ) -> Chains:
-    past = alive(eras(lines_of(held, VIP, silent)), weights_of(present), now_s=NOW_S, age_s=AGE_S)
+    past = alive(
+        eras(lines_of(held, silent).get(VIP, [])), weights_of(present), now_s=NOW_S, age_s=AGE_S
+    )
     return chain(
         ring_of(present),
         past,
@@ -138,7 +140,7 @@ def by_definition(
         if not seat or lost_at_s <= NOW_S - AGE_S:
             continue
         name = name_of[seat]
-        if lost_at_s < inf and name in down:
+        if name in down:
             continue
         word = told.get(name)
         if word is not None and word.observed_at_s >= lost_at_s + SETTLE_S:
@@ -189,7 +191,7 @@ def test_nothing_changes_before_the_told_moment_and_an_entry_leaves_then(
     silent: dict[str, float],
     told: dict[str, Told],
 ):
-    past = eras(lines_of(held, VIP, silent))
+    past = eras(lines_of(held, silent).get(VIP, []))
 
     def at(now_s: float) -> Chains:
         return chain(

@@ -8,7 +8,7 @@ from math import inf
 
 import pytest
 
-from edge_lb.fastring import Earlier, build_chains, empty_ring
+from edge_lb.fastring import Earlier, build_chains, compare_chains, empty_ring, moved_flows
 from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.owners import Chains, Told, alive, chain, eras
 from edge_lb.plan import CHAIN_OWNERS
@@ -80,7 +80,7 @@ def counted(at_s: float, counts: bytes) -> Told:
 
 
 def test_a_ring_that_never_changed_has_no_chain():
-    assert chains_of((line(), inf)) == Chains(slots=None, expires_at_s=inf)
+    assert chains_of((line(), inf)) == Chains(slots=None)
 
 
 def test_slots_of_a_drained_real_name_it_second_and_the_others_carry_little():
@@ -91,7 +91,8 @@ def test_slots_of_a_drained_real_name_it_second_and_the_others_carry_little():
     assert lost == Counter(ring_of(ALL))[2]
     assert all(owners[0] in {1, 3} for owners in kept)
     assert sum(number for owners, number in kept.items() if owners[1] == 0) > RING_SLOTS // 2
-    assert made.expires_at_s == 900.0 + AGE_S
+    assert [end for end, _ in made.ends] == [900.0 + AGE_S]
+    assert sum(entries for _, entries in made.ends) >= lost
 
 
 def test_two_changes_within_one_life_are_both_remembered_the_latest_first():
@@ -139,12 +140,12 @@ def test_the_last_members_of_an_edge_that_went_are_lost_with_it():
     assert made.expires_at_s == 900.0 + AGE_S
 
 
-def test_a_dead_real_is_left_out_unless_another_edge_still_sends_it_new_flows():
-    own, dead = (line((900.0, without("web2"))), inf), frozenset({"web2"})
+def test_a_dead_real_is_left_out_and_does_not_hide_who_had_the_slot_before_it():
+    own = (line((800.0, without("web2")), (900.0, without("web2", "web3"))), inf)
 
-    alone = chains_of(own, down=dead)
-    assert alone.slots is None or all(2 not in owners for owners in shapes(alone))
-    assert any(owners[1] == 2 for owners in shapes(chains_of(own, (line(), inf), down=dead)))
+    made = shapes(chains_of(own, down=frozenset({"web3"})))
+    assert all(3 not in owners for owners in made)
+    assert (1, 2, 0, 0) in made
 
 
 def test_a_real_without_flows_of_a_slot_is_no_candidate_there():
@@ -175,7 +176,7 @@ def test_a_chain_is_as_long_as_the_vip_says():
 
     assert all(owners[2:] == (0, 0) for owners in shapes(chains_of(own, depth=1)))
     assert chains_of(own, depth=1).expires_at_s == 800.0 + AGE_S
-    with pytest.raises(ValueError, match="chain of 4"):
+    with pytest.raises(ValueError, match="4 of 4 owners"):
         chains_of(own, depth=4)
 
 
@@ -188,15 +189,46 @@ def test_a_vip_without_a_serving_real_keeps_its_earlier_owners():
 def test_a_position_beyond_the_seats_is_left_out_and_sizes_are_checked():
     shape = RINGS.shape((("web1", 1), ("web2", 1)))
 
-    made, used = build_chains(
+    made, given = build_chains(
         empty_ring(), [Earlier(shape=shape, seats=[0, 7], flows={})], width=4, depth=3
     )
     assert made is not None
     assert set(made) == {0, 7}
-    assert used == [True]
+    assert given == [list(shape).count(1)]
     with pytest.raises(ValueError, match="number of slots"):
         build_chains(
             empty_ring(), [Earlier(shape=shape, seats=[0, 7], flows={1: b"1"})], width=4, depth=3
         )
     with pytest.raises(ValueError, match="owners for"):
         build_chains(array("H", [1]), [], width=4, depth=3)
+
+
+def test_moved_flows_are_those_on_slots_with_another_real():
+    before, after = ring_of(ALL), ring_of(without("web2"))
+    counts = bytes(slot % 256 for slot in range(RING_SLOTS))
+
+    wanted = sum(flows for was, now, flows in zip(before, after, counts, strict=True) if was != now)
+    assert moved_flows(before, after, counts) == wanted > 0
+    assert moved_flows(before, before, counts) == 0
+    with pytest.raises(ValueError, match="number of slots"):
+        moved_flows(before, after, b"1")
+
+
+def test_chains_that_grow_and_those_that_lose_an_owner_are_counted_by_slot():
+    was = array("H", [1, 2, 0, 0] * RING_SLOTS)
+    is_wider = array("H", [3, 1, 2, 0, 0] * RING_SLOTS)
+    full = array("H", [5, 4, 3, 2, 0] * RING_SLOTS)
+    overfull = array("H", [6, 5, 4, 3, 2] * RING_SLOTS)
+
+    assert compare_chains(was, is_wider, width=4, depth=3) == (RING_SLOTS, 0)
+    assert compare_chains(was, array("H", [1, 2, 0, 0, 0] * RING_SLOTS), width=4, depth=3) == (0, 0)
+    assert compare_chains(array("H", [5, 4, 3, 2] * RING_SLOTS), overfull, width=4, depth=3) == (
+        0,
+        RING_SLOTS,
+    )
+    assert compare_chains(array("H", [5, 4, 3, 0] * RING_SLOTS), full, width=4, depth=3) == (
+        RING_SLOTS,
+        0,
+    )
+    with pytest.raises(ValueError, match="told width"):
+        compare_chains(was, was, width=4, depth=3)
