@@ -25,10 +25,15 @@ struct chain_header {
 
 _Static_assert(sizeof(struct chain_header) == 8, "chain header");
 
+static __always_inline __u32 candidate_bytes(int outer_ipv6)
+{
+	return outer_ipv6 ? sizeof(struct in6_addr) : sizeof(__be32);
+}
+
 /* What a chain of so many candidates adds to a packet; 0 where there is none. */
 static __always_inline __u32 chain_bytes(__u32 count, int outer_ipv6)
 {
 	if (!count)
 		return 0;
-	return sizeof(struct chain_header) + count * (outer_ipv6 ? 16 : 4);
+	return sizeof(struct chain_header) + count * candidate_bytes(outer_ipv6);
 }

@@ -7,6 +7,7 @@
 #include <linux/ip.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
+#include "packet.h"
 
 static __always_inline __u16 fold_sum(__u64 sum)
 {
@@ -25,6 +26,11 @@ static __always_inline __sum16 ipv4_checksum(const struct iphdr *ip)
 	return (__sum16)~fold_sum((__u64)words[0] + words[1] + words[2] + words[3] + words[4]);
 }
 
+static __always_inline __u64 address_sum(const struct address *address)
+{
+	return (__u64)address->words[0] + address->words[1] + address->words[2] + address->words[3];
+}
+
 /* What takes a sum away again: the complement of its folded form. */
 static __always_inline __u64 negated_sum(__u64 sum)
 {
@@ -37,6 +43,12 @@ static __always_inline __sum16 checksum_of_less(__sum16 old, __be16 less)
 	__u32 check = (__u32)old + less;
 
 	return (__sum16)(check + (check >= 0xffff));
+}
+
+/* The checksum after its data's sum has grown by `change`, which may take away (negated_sum). */
+static __always_inline __sum16 changed_checksum(__sum16 old, __u64 change)
+{
+	return (__sum16)~fold_sum((__u16)~old + change);
 }
 
 /* One hop less. The TTL is the high byte of its word. */

@@ -133,14 +133,17 @@ class Map:
 
     def sums_of(self, key: bytes) -> dict[str, int]:
         """The fields of a per-CPU map's value, each summed over CPUs; zeros without that key."""
-        stride = _stride(self.shape.value)
-        raw = libbpf.map_lookup(self.fd, key, stride * libbpf.possible_cpus()) or b""
-        layout = self.shape.value
-        values = [layout.unpack(raw[at : at + layout.size]) for at in range(0, len(raw), stride)]
+        values = self.each_cpu(key)
         return {
             field.name: sum(value.integer(field.name) for value in values)
-            for field in layout.fields
+            for field in self.shape.value.fields
         }
+
+    def each_cpu(self, key: bytes) -> list[Record]:
+        """A per-CPU map's value as each CPU has it; none without that key."""
+        stride, layout = _stride(self.shape.value), self.shape.value
+        raw = libbpf.map_lookup(self.fd, key, stride * libbpf.possible_cpus()) or b""
+        return [layout.unpack(raw[at : at + layout.size]) for at in range(0, len(raw), stride)]
 
     def put_zeros(self, key: bytes) -> None:
         """Sets a per-CPU map's `key`, new or not, to zero on every CPU."""

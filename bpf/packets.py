@@ -19,6 +19,7 @@ DONT_FRAGMENT = 0x4000
 MORE_FRAGMENTS = 0x2000
 ETHERNET_BYTES = 14
 GUE_PORT = 6080
+CHAIN_KIND = 0xC1  # of an owner chain in GUE's private data (chain.h)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Ip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrapped:
-    """A tunnel frame read back: the outer packet, UDP ports and length, GUE word, inner packet."""
+    """A tunnel frame read back: outer packet, UDP ports and length, GUE and its options, inner."""
 
     outer: Ip
     source_port: int
@@ -49,6 +50,7 @@ class Wrapped:
     udp_length: int
     udp_checksum: int
     gue: bytes
+    options: bytes
     inner: bytes
 
 
@@ -141,9 +143,20 @@ def pseudo_header(packet: Ip) -> bytes:
     return packet.source.packed + packet.destination.packed + tail
 
 
-def tcp(source_port: int, destination_port: int, flags: int = ACK, payload: bytes = b"") -> bytes:
+def tcp(
+    source_port: int,
+    destination_port: int,
+    flags: int = ACK,
+    payload: bytes = b"",
+    *,
+    sequence: int = 1,
+    acknowledged: int = 1,
+) -> bytes:
     """A TCP segment; its checksum is left 0, nothing here reads it."""
-    head = struct.pack("!HHIIBBHHH", source_port, destination_port, 1, 1, 0x50, flags, 512, 0, 0)
+    numbers = sequence, acknowledged
+    head = struct.pack(
+        "!HHIIBBHHH", source_port, destination_port, *numbers, 0x50, flags, 512, 0, 0
+    )
     return head + payload
 
 
@@ -181,6 +194,14 @@ def fragment_header(protocol: int, offset: int, *, more: bool, datagram: int = 7
 def gue(inner: bytes, *, first: int = 0, protocol: int = IPIP, options: bytes = b"") -> bytes:
     """A GUE header and what it carries; `first` is the variant, control bit and hlen."""
     return struct.pack("!BBH", first | len(options) // 4, protocol, 0) + options + inner
+
+
+def chain(*candidates: str, tried: int = 0, generation: int = 1, kind: int = CHAIN_KIND) -> bytes:
+    """An owner chain for GUE's private data; the first `tried` candidates have had the packet."""
+    addresses = [ip_address(candidate).packed for candidate in candidates]
+    octets = len(addresses[0])
+    head = struct.pack("!BBBBI", kind, tried, len(addresses), octets, generation)
+    return head + b"".join(addresses)
 
 
 def read_ip(packet: bytes) -> Ip:
@@ -221,9 +242,10 @@ def read_ipv4(packet: bytes) -> Ip:
 
 
 def read_wrapped(frame: bytes) -> Wrapped:
-    """The layers of a tunnel frame without GUE options."""
+    """The layers of an untagged tunnel frame."""
     outer = read_ip(frame[ETHERNET_BYTES:])
     source, destination, length, total = struct.unpack_from("!HHHH", outer.payload)
+    inner_at = 12 + (outer.payload[8] & 0x1F) * 4
     return Wrapped(
         outer=outer,
         source_port=source,
@@ -231,7 +253,8 @@ def read_wrapped(frame: bytes) -> Wrapped:
         udp_length=length,
         udp_checksum=total,
         gue=outer.payload[8:12],
-        inner=outer.payload[12:],
+        options=outer.payload[12:inner_at],
+        inner=outer.payload[inner_at:],
     )
 
 

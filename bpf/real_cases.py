@@ -1,8 +1,10 @@
 """Packets for real.bpf.c, and the verdict that each must get.
 
-Owns that table; run by the self test and by the tests, through `bpf.trial.Unwrapper`. Pure.
+Owns that table; run by the self test and by the tests, through `bpf.real_trial.Unwrapper`. Pure.
 """
 
+from bpf.chain_cases import CHAIN_CASES
+from bpf.chain_faults import CHAIN_FAULTS
 from bpf.packets import (
     DONT_FRAGMENT,
     ETHERTYPE_IPV6,
@@ -24,6 +26,7 @@ from bpf.packets import (
     tcp,
     udp,
 )
+from bpf.real_trial import ChainCase
 from bpf.trial import (
     BOUND_VIP,
     BOUND_VIP_V6,
@@ -60,7 +63,7 @@ def ipip(inner: bytes, *, source: str = TUNNEL_SOURCE, destination: str = TUNNEL
 _TO_VIP = ipv4(CLIENT, BOUND_VIP, TCP, tcp(40000, 80))
 _TO_VIP_V6 = ipv6(CLIENT_V6, BOUND_VIP_V6, TCP, tcp(40000, 80))
 
-REAL_CASES = (
+REAL_CASES: tuple[Case | ChainCase, ...] = (
     Case(verdict="PASSED_NOT_TUNNELLED", name="plain TCP", frame=ethernet(_TO_VIP)),
     Case(
         verdict="PASSED_NOT_TUNNELLED",
@@ -209,4 +212,6 @@ REAL_CASES = (
         name="a VIP of another real",
         frame=wrapped(gue(ipv4(CLIENT, OTHER, TCP, tcp(40000, 80)))),
     ),
+    *CHAIN_CASES,
+    *CHAIN_FAULTS,
 )

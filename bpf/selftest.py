@@ -26,6 +26,7 @@ from bpf.packets import (
 )
 from bpf.program import TEST_QUEUE
 from bpf.real_cases import REAL_CASES
+from bpf.real_trial import Unwrapper
 from bpf.selftest_filter import FILTER_CASES
 from bpf.trial import (
     BOUND_VIP,
@@ -40,7 +41,6 @@ from bpf.trial import (
     Balancer,
     Case,
     CaseResult,
-    Unwrapper,
 )
 from bpf.unusual_cases import UNUSUAL_CASES
 from bpf.vlan_cases import VLAN_CASES
@@ -293,7 +293,7 @@ def run() -> tuple[CaseResult, ...]:
             results = [balancer.run(case) for case in LB_CASES]
         finally:
             balancer.close()
-        unwrapper = Unwrapper()
+        unwrapper = Unwrapper(bench)
         try:
             results += [unwrapper.run(case) for case in REAL_CASES]
         finally:

@@ -62,11 +62,6 @@ static __always_inline void write_ipv6(void *at, const struct address *source,
 	__builtin_memcpy(words + 6, destination->words, sizeof(destination->words));
 }
 
-static __always_inline __u64 address_sum(const struct address *address)
-{
-	return (__u64)address->words[0] + address->words[1] + address->words[2] + address->words[3];
-}
-
 /* UDP and GUE. Checksum 0 is legal for a tunnel (RFC 768, 6935, 6936); `addresses` is a sum. */
 static __always_inline void write_gue(void *at, const struct wrapped *inner, __be16 gue_port,
 				      int fill_checksum, __u64 addresses)

@@ -19,7 +19,7 @@ from bpf.errors import RehearsalFailedError
 from bpf.layout import FieldValue
 from bpf.maps import Counter, Map
 from bpf.services import address_record, held_services, put_services
-from edge_lb.devices import write_devices, write_vlans
+from edge_lb.devices import NO_HOP, write_devices, write_vlans
 from edge_lb.flow import (
     Address,
     Flow,
@@ -32,7 +32,6 @@ from edge_lb.flow import (
 from edge_lb.flow_memory import FlowMemory, MemoryPlace
 from edge_lb.held import (
     IP_PROTOCOLS,
-    NO_HOP,
     Held,
     HeldVip,
     expected,

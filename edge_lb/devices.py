@@ -14,6 +14,18 @@ from bpf.maps import Map
 from edge_lb.plan import NextHop, VlanDevice, VlanTag
 
 NO_TAG = VlanTag(protocol=0, tci=0)
+NO_HOP = NextHop(ifindex=0, mtu=0, destination=bytes(6), source=bytes(6), is_direct=False)
+
+
+def hop_fields(hop: NextHop, prefix: str = "") -> dict[str, FieldValue]:
+    """The fields of a record that say how a frame gets there."""
+    return {
+        f"{prefix}ifindex": hop.ifindex,
+        f"{prefix}mtu": hop.mtu,
+        f"{prefix}destination": hop.destination,
+        f"{prefix}source": hop.source,
+        **tag_fields(hop.tags, prefix),
+    }
 
 
 def tag_fields(tags: tuple[VlanTag, ...], prefix: str = "") -> dict[str, FieldValue]:

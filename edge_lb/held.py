@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from bpf.layout import FieldValue, Layout, Record
 from bpf.services import vip_record
-from edge_lb.devices import tag_fields
+from edge_lb.devices import NO_HOP, hop_fields
 from edge_lb.flow import Address, address_from_octets, address_octets
 from edge_lb.flow_memory import MemoryPlace
-from edge_lb.plan import NextHop, Plan, PlannedReal, RealForwarding
+from edge_lb.plan import Plan, PlannedReal, RealForwarding
 from gslb.fleet.model import Affinity, Encap, Fallback, Fragments, Protocol, Quic, VipOptions
 
 UNSPECIFIED = bytes(16)
-NO_HOP = NextHop(ifindex=0, mtu=0, destination=bytes(6), source=bytes(6), is_direct=False)
 IP_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
 
@@ -81,7 +80,6 @@ def expected(plan: Plan, places: Mapping[int, MemoryPlace]) -> Held:
 
 def real_value(layout: Layout, real: PlannedReal) -> Record:
     """The record of a planned real."""
-    hop = real.next_hop or NO_HOP
     fields: dict[str, FieldValue] = {
         "address": address_octets(real.address),
         "family": f"FAMILY_IPV{real.address.version}",
@@ -89,11 +87,7 @@ def real_value(layout: Layout, real: PlannedReal) -> Record:
         "state": f"REAL_{real.state.name}",
         "epoch": real.epoch,
         "tunnel_checksum": int(real.tunnel_checksum),
-        "hop.ifindex": hop.ifindex,
-        "hop.mtu": hop.mtu,
-        "hop.destination": hop.destination,
-        "hop.source": hop.source,
-        **tag_fields(hop.tags, "hop."),
+        **hop_fields(real.next_hop or NO_HOP, "hop."),
     }
     return layout.unpack(layout.pack(**fields))
 

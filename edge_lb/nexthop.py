@@ -2,7 +2,8 @@
 
 Owns the asking by netlink, the listening for what changes, and the keeping of neighbours resolved:
 packets that a program sends do not tell the kernel that a neighbour is in use. A Part of the edge's
-agent, which plans with what `hops` holds. It changes no route and no address, and decides nothing.
+agent, which plans with what `hops` holds, and of a real's, for the reals beside it. It changes no
+route and no address, and decides nothing.
 """
 
 from __future__ import annotations

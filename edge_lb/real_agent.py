@@ -14,9 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from bpf.errors import BpfError
 from edge_lb.binding import Binding, vips_of_real
 from edge_lb.edge_views import distribution_version
+from edge_lb.nexthop import NextHops
+from edge_lb.peers import peers_of
 from edge_lb.refusals import need_interface, need_root, translated
 from edge_lb.sysctls import Sysctls, real_wanted
 from edge_lb.unwrap import Unwrapper
@@ -90,7 +94,7 @@ def run_real(path: Path) -> int:
 
 
 class RealAgent:
-    """Keeps one real ready for its VIPs; a Part. `start` before `run`."""
+    """Keeps one real ready for its VIPs; a Part, and `next_hops` too. `start` before `run`."""
 
     def __init__(self, path: Path, host: RealHost, fleet: Fleet) -> None:
         state_dir = Path(host.host.state_dir)
@@ -108,6 +112,7 @@ class RealAgent:
         self._binding = Binding(host.real.vip_interface, state_dir)
         self._wake = asyncio.Event()
         self._settling = asyncio.Lock()
+        self.next_hops = NextHops(self._wake.set)
 
     @property
     def real(self) -> Real:
@@ -120,12 +125,15 @@ class RealAgent:
             log.get().info("sysctl.changed", setting=f"net/{setting}", value=how)
         vips = vips_of_real(self.fleet, self.real.name)
         self._binding.bind(vips)
+        self.next_hops.want(peers_of(self.fleet, self.real.name))
+        with suppress(NetlinkError, OSError):  # it follows the kernel as soon as it runs
+            self.next_hops.refresh()
         self._attach(vips)
         self._count(vips)
         self.events.add("real.started", real=self.real.name, vips=str(len(vips)))
 
     async def run(self) -> None:
-        """Settle after a reload, and look now and then whether all is still so; until cancelled."""
+        """Settle after a reload or a change of ways, and look now and then; until cancelled."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
@@ -160,6 +168,7 @@ class RealAgent:
             self.events.add("config.needs_restart", file=str(self._path))
         self.fleet = fleet
         self.adopted_at_s = clock.unix_s()
+        self.next_hops.want(peers_of(fleet, self.real.name))
         self.events.add("config.reloaded", config_hash=fleet.config_hash)
         self._wake.set()
 
@@ -216,6 +225,11 @@ class RealAgent:
         for name, counter in self.unwrapper.verdicts().items():
             yield {"verdict": name}, counter.bytes
 
+    def depths(self) -> Iterator[Sample]:
+        """Packets of owner chains by how many reals had them before, for the metrics."""
+        for depth, counter in enumerate(self.unwrapper.depths()):
+            yield {"depth": str(depth)}, counter.packets
+
     def _count(self, vips: Sequence[Address]) -> None:
         """Count what each VIP receives and sends; a real that cannot still serves."""
         try:
@@ -234,6 +248,8 @@ class RealAgent:
                 if not self.unwrapper.is_open:
                     self.unwrapper.open()
                 self.unwrapper.apply([self.real.address], vips)
+                peers = peers_of(self.fleet, self.real.name)
+                self.unwrapper.lead(peers, self.next_hops.hops, self.next_hops.vlans)
             elif self.unwrapper.unload():
                 self.events.add("tunnel.removed", real=self.real.name)
 
@@ -281,10 +297,16 @@ async def _live(host: RealHost, agent: RealAgent) -> None:
     registry.register(
         "real_verdict_bytes", "bytes by how they left the program", "counter", agent.octets
     )
+    registry.register(
+        "real_owner_found_packets",
+        "packets with an owner chain whose flow was found here",
+        "counter",
+        agent.depths,
+    )
     register_traffic(registry, agent.traffic)
     admin = AdminServer(Path(host.host.admin_socket), agent.events, registry)
     admin.show("/status", agent.show_status)
     admin.show("/vips", agent.show_vips)
     admin.show("/drops", agent.show_drops)
     admin.change("/reload", agent.change_reload)
-    await live([admin, agent], reload=agent.reload)
+    await live([admin, agent, agent.next_hops], reload=agent.reload)

@@ -6,13 +6,16 @@ Called by `edge_lb.real_agent`. Raises the errors of `bpf.errors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bpf import program
 from bpf.maps import Counter, Map
 from edge_lb.datapath import GUE_PORT
+from edge_lb.devices import write_devices, write_vlans
 from edge_lb.flow import address_octets
+from edge_lb.peers import write_peers
+from edge_lb.plan import NextHop, VlanDevice
 from gslb.fleet.model import Address
 
 
@@ -42,6 +45,15 @@ class Unwrapper:
         _fill(maps["bound_vips"], vips)
         _fill(maps["tunnels"], tunnels)
 
+    def lead(
+        self, peers: Iterable[Address], hops: Mapping[Address, NextHop], vlans: Iterable[VlanDevice]
+    ) -> None:
+        """Packets of owner chains may be handed on to `peers` alone, by these ways."""
+        maps = self._maps()
+        write_devices(maps["devices"], hops.values())
+        write_vlans(maps["vlans"], vlans)
+        write_peers(maps["peers"], peers, hops)
+
     def verdicts(self) -> dict[str, Counter]:
         """Every verdict by name, those at zero too; empty while no program is loaded."""
         if self._program is None:
@@ -49,6 +61,13 @@ class Unwrapper:
         counters = self._program.maps["verdicts"]
         names = self._program.verdict_names()
         return {name: counters.total(index) for index, name in enumerate(names)}
+
+    def depths(self) -> list[Counter]:
+        """Packets of owner chains whose flow was found here, by how many reals had them before."""
+        if self._program is None:
+            return []
+        held = self._program.maps["depths"]
+        return [held.total(index) for index in range(held.shape.max_entries)]
 
     def close(self) -> None:
         """Give back the descriptors; packets go on."""

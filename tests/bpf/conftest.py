@@ -9,7 +9,8 @@ import pytest
 
 from bpf import program
 from bpf.compile import compile_stale
-from bpf.trial import Balancer, Unwrapper
+from bpf.real_trial import Unwrapper
+from bpf.trial import Balancer
 from bpf.workbench import Workbench
 
 
@@ -37,7 +38,7 @@ def balancer(bench: Workbench) -> Iterator[Balancer]:
 @pytest.fixture(scope="module")
 def unwrapper(bench: Workbench) -> Iterator[Unwrapper]:
     """A private real.bpf.c with one VIP bound."""
-    made = Unwrapper()
+    made = Unwrapper(bench)
     yield made
     made.close()
 

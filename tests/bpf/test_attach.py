@@ -110,8 +110,8 @@ def test_a_packet_for_a_real_on_another_interface_leaves_by_that(datapath: Datap
     assert frame[ETHERNET_BYTES:] == one_hop_older(packet())
 
 
-def test_the_real_unwraps_what_the_edge_wrapped(datapath: Datapath):
-    unwrapper = Unwrapper()
+def test_the_real_unwraps_what_the_edge_wrapped(datapath: Datapath, bench: Workbench):
+    unwrapper = Unwrapper(bench)
     bound = unwrapper.program.maps["bound_vips"]
     bound.put(mapped(str(VIP)), bound.shape.value.scalar(1))
     link = unwrapper.program.attach_for_process("in1")

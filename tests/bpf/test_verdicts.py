@@ -4,8 +4,9 @@ import pytest
 
 from bpf import selftest
 from bpf.real_cases import REAL_CASES
+from bpf.real_trial import ChainCase, Unwrapper
 from bpf.selftest import LB_CASES
-from bpf.trial import Balancer, Case, Unwrapper
+from bpf.trial import Balancer, Case
 
 pytestmark = pytest.mark.bpf
 
@@ -18,7 +19,7 @@ def test_the_balancer_gives_the_verdict(balancer: Balancer, case: Case):
 
 
 @pytest.mark.parametrize("case", REAL_CASES, ids=lambda case: f"{case.verdict}: {case.name}")
-def test_the_real_gives_the_verdict(unwrapper: Unwrapper, case: Case):
+def test_the_real_gives_the_verdict(unwrapper: Unwrapper, case: Case | ChainCase):
     result = unwrapper.run(case)
 
     assert result.ok, result.detail

@@ -20,6 +20,7 @@ from bpf.packets import (
     with_checksum,
 )
 from bpf.real_cases import REAL_CASES
+from bpf.real_trial import Unwrapper
 from bpf.selftest import LB_CASES
 from bpf.trial import (
     CLIENT,
@@ -30,7 +31,6 @@ from bpf.trial import (
     XDP_TX,
     Balancer,
     Case,
-    Unwrapper,
     moved,
     verdict_counts,
 )

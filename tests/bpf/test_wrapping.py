@@ -27,6 +27,7 @@ from bpf.packets import (
     udp,
     with_checksum,
 )
+from bpf.real_trial import Unwrapper
 from bpf.selftest import client_tcp
 from bpf.trial import (
     BOUND_VIP,
@@ -38,7 +39,6 @@ from bpf.trial import (
     XDP_REDIRECT,
     XDP_TX,
     Balancer,
-    Unwrapper,
 )
 from bpf.workbench import GATEWAY, NEAR_REAL, NEIGHBOURS, TUNNEL_SOURCE
 
