@@ -13,7 +13,8 @@ from datapath_plans import VIP, plan, real, ring_to, vip
 
 from bpf.packets import ACK, ETHERNET_BYTES, TCP, ethernet, ipv4, one_hop_older, read_wrapped, tcp
 from bpf.program import Program
-from bpf.trial import Unwrapper, mapped
+from bpf.real_trial import Unwrapper
+from bpf.trial import mapped
 from bpf.workbench import NEAR_REAL, Workbench
 from edge_lb.datapath import Datapath
 from edge_lb.plan import PlannedReal, RealForwarding

@@ -52,7 +52,9 @@ VARIANTS: dict[str, Tags] = {
 ANNOUNCE = (b"\x81\0", b"\x88\xa8")
 # Where headroom is short, a tag that is taken off makes some.
 UNTAGGED = [case for case in LB_CASES if case.frame[12:14] not in ANNOUNCE and not case.metadata]
-WRAPPED = [case for case in REAL_CASES if case.frame[12:14] not in ANNOUNCE]
+WRAPPED = [
+    case for case in REAL_CASES if isinstance(case, Case) and case.frame[12:14] not in ANNOUNCE
+]
 OUT_MAC = bytes.fromhex(NEIGHBOURS[NEAR_REAL][1].replace(":", ""))
 
 
