@@ -14,21 +14,23 @@ from ipaddress import IPv4Address, IPv6Address
 from random import Random
 
 from bpf.errors import BpfError
+from edge_lb.chaining import Words
 from edge_lb.checker import Checker
 from edge_lb.checks import CheckResult
 from edge_lb.datapath import Datapath
 from edge_lb.filter_keeper import FilterKeeper
 from edge_lb.gateway import Gateway
+from edge_lb.hearing import Hearing
 from edge_lb.held import Held
 from edge_lb.judge import Judge, Target, targets_of
 from edge_lb.load import LoadMeter
 from edge_lb.memory import EdgeMemory, MemoryFile, keep_standings
 from edge_lb.nexthop import NextHops
-from edge_lb.plan import Changes, Plan, build_plan, diff
+from edge_lb.plan import Changes, Plan, diff
+from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
 from edge_lb.prober import Prober
 from edge_lb.publish import Publisher, Speaker
 from edge_lb.report import Content, content
-from edge_lb.rings import Rings
 from edge_lb.seats import FoundReal, FoundVip, Seats, assign, recover
 from edge_lb.wills import Wills
 from gslb.fleet.health import Override, OverrideKind
@@ -84,6 +86,20 @@ class EdgeAgent:
         self.checker = Checker((), self._on_result, rng, prober.mark)
         self.load = LoadMeter(datapath)
         self.filter = FilterKeeper(datapath, settings.site, memory.filter_by_hand)
+        self.planner = Planner(
+            Ways(
+                site=settings.site,
+                edge=settings.edge,
+                tunnel_source=settings.tunnel_source,
+                tunnel_source_v6=settings.tunnel_source_v6,
+                mtu=settings.mtu,
+            ),
+            memory.history,
+            memory.serving_since,
+        )
+        self.hearing = Hearing(
+            store, settings.site, wanted=lambda: self.planner.has_chains, hear=self._on_words
+        )
         self.publisher = Publisher(
             Speaker(
                 site=settings.site,
@@ -94,6 +110,7 @@ class EdgeAgent:
             store,
             events,
             self.wills,
+            self.planner,
             generation=memory.generation,
             content=self.content,
             remember=self._remember,
@@ -105,7 +122,6 @@ class EdgeAgent:
         self.next_hops = NextHops(self.wake)
         self.next_hops.want(self._real_addresses())
         self._follower: FleetFollower | None = None
-        self._rings = Rings()
         self._wake = asyncio.Event()
         self._settling = asyncio.Lock()
         self._planned_drains: frozenset[RealName] = frozenset()
@@ -119,19 +135,18 @@ class EdgeAgent:
         held = self._datapath.read_back()
         self.seats = assign(self.fleet, self.settings.site, self._recovered(held))
         self.judge.retarget(self._targets(), self._remembered)
-        drained = frozenset(self.drained)
-        plan = self._build(drained)
+        draft = self._draft()
         self._end_filters()
         self.filter.apply(self.fleet, self.seats)
-        self._datapath.apply(plan)
-        self.plan, self._planned_drains = plan, drained
+        self._datapath.apply(draft.plan)
+        self._keep(draft)
         self.checker.retarget(self.judge.targets)
         self.next_hops.want(self._real_addresses())
         self._remember(self.publisher.generation)
         self._events.add(
             "edge.started",
-            vips=str(len(plan.vips)),
-            reals=str(len(plan.reals)),
+            vips=str(len(draft.plan.vips)),
+            reals=str(len(draft.plan.reals)),
             taken_over=f"{len(held.vips)} VIPs from the maps",
         )
 
@@ -219,6 +234,7 @@ class EdgeAgent:
             or self.judge.doubt
             or bool(self.plan_trouble)
             or self.filter.unsettled(clock.unix_s())
+            or self.planner.is_stale(self.holdings, self._now())
             or frozenset(self.drained) != self._planned_drains
         )
 
@@ -239,41 +255,51 @@ class EdgeAgent:
     async def _replan(self) -> Changes:
         """Build and apply the plan; a failed write is told, kept in mind and tried again."""
         self.wills.settle(self.holdings)
-        drained = frozenset(self.drained)
-        plan = await asyncio.to_thread(self._build, drained)
-        if self.plan is not None and not self.plan_trouble and plan.same_content(self.plan):
+        draft = await asyncio.to_thread(self._draft)
+        if self.plan is not None and not self.plan_trouble and draft.plan.same_content(self.plan):
+            self._keep(draft)
             return ()
         try:
-            await asyncio.to_thread(self._datapath.apply, plan)
+            await asyncio.to_thread(self._datapath.apply, draft.plan)
         except BpfError as error:
             if str(error) != self.plan_trouble:
                 self._events.add("plan.failed", reason=str(error))
             self.plan_trouble = str(error)
             return ()
-        changes = diff(self.plan, plan)
-        self.plan, self.plan_trouble = plan, ""
-        self._planned_drains = drained
+        changes = diff(self.plan, draft.plan)
+        self.plan_trouble = ""
+        self._keep(draft)
         for change in changes:
             self._events.add(
                 "ring.changed", vip=change.vip, slots=str(change.slots), why=change.words
             )
         return changes
 
-    def _build(self, drained: frozenset[RealName]) -> Plan:
-        return build_plan(
-            self.fleet,
-            self.settings.site,
-            self.seats,
-            self.judge.standings(),
-            drained,
-            generation=self.publisher.generation,
-            tunnel_source=self.settings.tunnel_source,
-            mtu=self.settings.mtu,
-            rings=self._rings,
-            tunnel_source_v6=self.settings.tunnel_source_v6,
+    def _draft(self) -> Draft:
+        scene = Scene(
+            fleet=self.fleet,
+            seats=self.seats,
+            standings=self.judge.standings(),
+            drained=frozenset(self.drained),
+            holdings=self.holdings,
             next_hops=self.next_hops.hops,
             vlans=self.next_hops.vlans,
         )
+        return self.planner.draft(scene, self._now(), report=self.publisher.generation)
+
+    def _keep(self, draft: Draft) -> None:
+        """The maps say this draft."""
+        self.plan, self._planned_drains = draft.plan, draft.drained
+        for vip, turns in draft.written.forgotten.items():
+            self._events.add("history.forgotten", vip=vip, turns=str(turns))
+        self.planner.keep(draft)
+
+    def _now(self) -> Moment:
+        return Moment(unix_s=clock.unix_s(), monotonic_s=clock.monotonic_s())
+
+    def _on_words(self, words: Words) -> None:
+        if self.planner.hear(words):
+            self.wake()
 
     def _recovered(self, held: Held) -> Seats:
         """The remembered seats, corrected by the maps."""
@@ -321,5 +347,7 @@ class EdgeAgent:
                 standings=keep_standings(self.judge.believed()),
                 unwritten=self.wills.unwritten,
                 filter_by_hand=self.filter.by_hand,
+                history=self.planner.history,
+                serving_since=self.planner.since,
             )
         )

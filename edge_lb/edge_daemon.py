@@ -154,7 +154,16 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
     )
     try:
         await live(
-            [admin, follower, way, agent.checker, agent, agent.publisher, agent.next_hops],
+            [
+                admin,
+                follower,
+                way,
+                agent.checker,
+                agent,
+                agent.publisher,
+                agent.hearing,
+                agent.next_hops,
+            ],
             reload=reload,
         )
     finally:

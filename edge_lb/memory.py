@@ -1,4 +1,4 @@
-"""What an edge keeps over a restart: generation, seats, beliefs, unwritten wills, rules by hand.
+"""What an edge keeps over a restart: its numbers, beliefs and history, unwritten wills, hand rules.
 
 Owns the one JSON file in the state directory. Written whole beside itself and moved into place; a
 full disk is logged once and survived, for the maps and the store hold most of it too.
@@ -15,6 +15,7 @@ import msgspec
 from edge_lb.filter import HandRule
 from edge_lb.seats import Seats, seat_name
 from gslb.fleet.health import Override, RealState, Standing
+from gslb.fleet.history import EdgeHistory
 from gslb.fleet.model import Fleet, RealName, SiteName, VipName
 from gslb.service import log
 
@@ -31,13 +32,18 @@ class KeptStanding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class EdgeMemory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything kept. `standings` is keyed by `seat_name`; `unwritten` waits for the store."""
+    """Everything kept. `unwritten` waits for the store.
+
+    `standings` and `serving_since` (Unix time, of VIPs with a slow start) are by `seat_name`.
+    """
 
     generation: int = 0
     seats: Seats = Seats()
     standings: dict[str, KeptStanding] = {}
     unwritten: tuple[Override, ...] = ()
     filter_by_hand: tuple[HandRule, ...] = ()
+    history: EdgeHistory | None = None
+    serving_since: dict[str, float] = {}
 
     def standings_of(
         self, fleet: Fleet, site: SiteName

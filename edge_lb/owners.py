@@ -126,9 +126,10 @@ def chain(
 ) -> Chains:
     """The chains of one VIP: its present `ring` widened by at most `depth` owners of `past`.
 
-    `past` is in the order of `eras`, and `alive`. A real without a seat has left the fleet; one
-    that is `down` would swallow what others after it hold. One that says it holds no flow of a slot
-    is no candidate for that slot. ValueError: a depth that has no room.
+    `past` is in the order of `eras`, and `alive`. A real without a seat has left the fleet. One
+    that is `down` would swallow what others after it hold, so it is a candidate only where another
+    edge sends it new flows. One that says it holds no flow of a slot is none for that slot.
+    ValueError: a depth that has no room.
     """
     counts = _Counts(told)
     earlier = [_earlier(era, seats, down, counts, rings) for era in past]
@@ -169,6 +170,7 @@ class _Counts:
 def _earlier(
     era: Era, seats: Mapping[str, int], down: frozenset[str], counts: _Counts, rings: Rings
 ) -> Earlier:
+    gone = down if era.lost_at_s < IN_USE else frozenset[str]()
     flows = {
         position: by_slot
         for position, (real, _) in enumerate(era.weights, 1)
@@ -176,7 +178,7 @@ def _earlier(
     }
     return Earlier(
         shape=rings.shape(era.weights),
-        seats=[0, *(0 if real in down else seats.get(real, 0) for real, _ in era.weights)],
+        seats=[0, *(0 if real in gone else seats.get(real, 0) for real, _ in era.weights)],
         flows=flows,
     )
 

@@ -27,6 +27,7 @@ from gslb.fleet.model import (
     Protocol,
     RealName,
     SiteName,
+    Vip,
     VipName,
     VipOptions,
 )
@@ -99,7 +100,8 @@ class PlannedVip:
 
     `chains` is the ring widened: CHAIN_OWNERS real indexes for each slot, the present owner (as in
     `ring`), then earlier ones, the latest to lose the slot first, then 0. None where no slot has
-    an earlier owner that may still hold its flows.
+    an earlier owner that may still hold its flows. Packets carry them if `hands_on`; otherwise they
+    only tell flow memory which slots moved.
     """
 
     name: str
@@ -109,6 +111,7 @@ class PlannedVip:
     protocol: Protocol
     ring: array[int]
     chains: array[int] | None = None
+    hands_on: bool = False
     flow_memory: FlowMemory = FlowMemory.ALL
     own_flows: int = 0  # for each receive queue, in a table of its own; 0: in the shared one
     options: VipOptions = field(default_factory=VipOptions)
@@ -116,7 +119,10 @@ class PlannedVip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything the maps shall hold. `mtu` is bytes of IP packet on the way to the reals."""
+    """Everything the maps shall hold. `mtu` is bytes of IP packet on the way to the reals.
+
+    `history_generation` is that of the newest history which the chains were computed from.
+    """
 
     generation: int
     vips: tuple[PlannedVip, ...]
@@ -125,6 +131,7 @@ class Plan:
     mtu: int
     tunnel_source_v6: IPv6Address | None = None
     vlans: tuple[VlanDevice, ...] = ()
+    history_generation: int = 0
 
     def same_content(self, other: Plan) -> bool:
         """Whether both leave the same maps; the generation does not matter."""
@@ -135,6 +142,7 @@ class Plan:
             and self.tunnel_source_v6 == other.tunnel_source_v6
             and self.mtu == other.mtu
             and self.vlans == other.vlans
+            and self.history_generation == other.history_generation
         )
 
 
@@ -151,6 +159,31 @@ Changes = tuple[VipChange, ...]
 Standings = Mapping[tuple[VipName, RealName], RealState]
 
 
+def members_of(
+    fleet: Fleet,
+    vip: Vip,
+    seats: Seats,
+    standings: Standings,
+    drained: frozenset[RealName],
+    weights: Mapping[str, int] = MappingProxyType({}),
+) -> tuple[Member, ...]:
+    """Who gets new flows of a VIP. `weights` by `seat_name` go before those of fleet.toml."""
+    members: list[Member] = []
+    for name in vip.reals:
+        pair = seat_name(vip.name, name)
+        weight = weights.get(pair, fleet.reals[name].weight)
+        if weight > 0 and _state(vip, name, standings, drained) is RealForwarding.UP:
+            members.append(Member(name=name, weight=weight, index=seats.reals[pair].index))
+    return tuple(members)
+
+
+def dead_of(vip: Vip, standings: Standings) -> frozenset[str]:
+    """The reals of a VIP that get nothing, drained or not."""
+    nobody: frozenset[RealName] = frozenset()
+    down = RealForwarding.DOWN
+    return frozenset(name for name in vip.reals if _state(vip, name, standings, nobody) is down)
+
+
 def build_plan(
     fleet: Fleet,
     site: SiteName,
@@ -165,32 +198,33 @@ def build_plan(
     tunnel_source_v6: IPv6Address | None = None,
     next_hops: Mapping[Address, NextHop] = MappingProxyType({}),
     vlans: tuple[VlanDevice, ...] = (),
+    weights: Mapping[str, int] = MappingProxyType({}),
+    chains: Mapping[str, array[int]] = MappingProxyType({}),
+    history_generation: int = 0,
 ) -> Plan:
-    """The plan of one site. `seats` must hold every pair; a pair without a standing is UNKNOWN."""
+    """The plan of one site. `seats` must hold every pair; a pair without a standing is UNKNOWN.
+
+    `weights` are those of `members_of`; `chains` are by VIP, of the VIPs that have any.
+    """
     vips: list[PlannedVip] = []
     reals: list[PlannedReal] = []
     for vip in fleet.vips_of_site(site):
-        members: list[Member] = []
         for name in vip.reals:
             real = fleet.reals[name]
             seat = seats.reals[seat_name(vip.name, name)]
-            state = forwarding(
-                standings.get((vip.name, name), RealState.UNKNOWN), drained=name in drained
+            reals.append(
+                PlannedReal(
+                    name=seat_name(vip.name, name),
+                    index=seat.index,
+                    epoch=seat.epoch,
+                    address=real.address,
+                    encap=vip.encap_of(real),
+                    state=_state(vip, name, standings, drained),
+                    tunnel_checksum=vip.tunnel_checksum,
+                    next_hop=_next_hop(next_hops.get(real.address), vip.encap_of(real), mtu),
+                    server_id=real.server_id,
+                )
             )
-            planned = PlannedReal(
-                name=seat_name(vip.name, name),
-                index=seat.index,
-                epoch=seat.epoch,
-                address=real.address,
-                encap=vip.encap_of(real),
-                state=state,
-                tunnel_checksum=vip.tunnel_checksum,
-                next_hop=_next_hop(next_hops.get(real.address), vip.encap_of(real), mtu),
-                server_id=real.server_id,
-            )
-            reals.append(planned)
-            if state is RealForwarding.UP and real.weight > 0:
-                members.append(Member(name=name, weight=real.weight, index=seat.index))
         vips.append(
             PlannedVip(
                 name=vip.name,
@@ -198,7 +232,9 @@ def build_plan(
                 address=vip.address,
                 port=vip.port,
                 protocol=vip.protocol,
-                ring=rings.ring(tuple(members)),
+                ring=rings.ring(members_of(fleet, vip, seats, standings, drained, weights)),
+                chains=chains.get(vip.name),
+                hands_on=vip.owner_chain > 0,
                 flow_memory=vip.flow_memory,
                 own_flows=vip.flows_per_queue,
                 options=vip.options,
@@ -213,6 +249,7 @@ def build_plan(
         mtu=mtu,
         tunnel_source_v6=tunnel_source_v6,
         vlans=vlans,
+        history_generation=history_generation,
     )
 
 
@@ -221,6 +258,13 @@ def _next_hop(found: NextHop | None, encap: Encap, mtu: int) -> NextHop | None:
     if found is None or (encap is Encap.L2 and not found.is_direct):
         return None
     return replace(found, mtu=min(found.mtu, mtu))
+
+
+def _state(
+    vip: Vip, name: RealName, standings: Standings, drained: frozenset[RealName]
+) -> RealForwarding:
+    standing = standings.get((vip.name, name), RealState.UNKNOWN)
+    return forwarding(standing, drained=name in drained)
 
 
 def forwarding(standing: RealState, *, drained: bool) -> RealForwarding:
@@ -239,17 +283,16 @@ def left_empty(
 ) -> tuple[VipName, ...]:
     """The VIPs that would have no serving real if `leaving` were drained, and have one now."""
 
-    def serving(vip_name: VipName, name: RealName, gone: frozenset[RealName]) -> bool:
-        state = standings.get((vip_name, name), RealState.UNKNOWN)
-        up = forwarding(state, drained=name in gone) is RealForwarding.UP
+    def serving(vip: Vip, name: RealName, gone: frozenset[RealName]) -> bool:
+        up = _state(vip, name, standings, gone) is RealForwarding.UP
         return up and fleet.reals[name].weight > 0
 
     return tuple(
         vip.name
         for vip in fleet.vips_of_site(site)
         if leaving in vip.reals
-        and any(serving(vip.name, name, drained) for name in vip.reals)
-        and not any(serving(vip.name, name, drained | {leaving}) for name in vip.reals)
+        and any(serving(vip, name, drained) for name in vip.reals)
+        and not any(serving(vip, name, drained | {leaving}) for name in vip.reals)
     )
 
 

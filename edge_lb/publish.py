@@ -1,7 +1,8 @@
 """Says to the fleet what this edge believes: at once on change, and with every beat of the lease.
 
-Owns the generation and sequence of this edge's report, and the writing of wills that the store does
-not hold yet. A Part of the edge's agent. A lost store is said once; the edge goes on without it.
+Owns the generation and sequence of this edge's report, and the writing of its history and of wills
+that the store does not hold yet. A Part of the edge's agent. A lost store is said once; the edge
+goes on without it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
+from typing import Protocol
 
 from edge_lb.report import Content, Essence
 from edge_lb.wills import Wills
 from gslb.fleet.health import EdgeReport, next_generation
+from gslb.fleet.history import EdgeHistory
 from gslb.fleet.model import Generation
 from gslb.fleet.store import StaleGeneration, Store, StoreUnavailable
 from gslb.service import clock
 from gslb.service.events import EventLog
+
+TELL_AGAIN_S = 60.0  # how long a store that lost a history stays without it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,17 @@ class Speaker:
     lease_s: float
 
 
+class Historian(Protocol):
+    """Who writes this edge's history."""
+
+    @property
+    def history(self) -> EdgeHistory:
+        """What other edges shall know."""
+
+    def outrank(self, held: int, now_s: float) -> None:
+        """The store holds this generation: the history's own shall be above it."""
+
+
 class Publisher:
     """`content()` is asked at every beat; `remember(generation)` before a new one is spoken."""
 
@@ -39,6 +56,7 @@ class Publisher:
         store: Store,
         events: EventLog,
         wills: Wills,
+        historian: Historian,
         *,
         generation: int,
         content: Callable[[], Content],
@@ -48,6 +66,9 @@ class Publisher:
         self._store = store
         self._events = events
         self._wills = wills
+        self._historian = historian
+        self._history_told = 0  # its generation
+        self._history_told_s = -inf  # monotonic
         self._content = content
         self._remember = remember
         self._kicked = asyncio.Event()
@@ -83,6 +104,7 @@ class Publisher:
             self._renumber(self.generation)
         self._sequence += 1
         try:
+            await self._publish_history()
             await self._publish(content)
             await self._write_wills()
         except StoreUnavailable as error:
@@ -105,6 +127,20 @@ class Publisher:
             self._events.add("generation.jumped", held=str(stale.held), now=str(self.generation))
             with suppress(StaleGeneration):  # another writer of our name; the next beat tries again
                 await self._store.publish(self._report(content))
+
+    async def _publish_history(self) -> None:
+        """What is new, and now and then what is not: a store may have been emptied."""
+        history, now_s = self._historian.history, clock.monotonic_s()
+        is_told = history.generation == self._history_told
+        if not history.generation or (is_told and now_s - self._history_told_s < TELL_AGAIN_S):
+            return
+        try:
+            await self._store.publish_history(history)
+        except StaleGeneration as stale:  # the next beat tells it
+            self._historian.outrank(stale.held, clock.unix_s())
+            self._events.add("history.jumped", held=str(stale.held))
+        else:
+            self._history_told, self._history_told_s = history.generation, now_s
 
     async def _write_wills(self) -> None:
         for will in self._wills.unwritten:

@@ -140,7 +140,7 @@ def by_definition(
         if not seat or lost_at_s <= NOW_S - AGE_S:
             continue
         name = name_of[seat]
-        if name in down:
+        if lost_at_s < inf and name in down:
             continue
         word = told.get(name)
         if word is not None and word.observed_at_s >= lost_at_s + SETTLE_S:

@@ -10,6 +10,7 @@ from edge_lb.filter import HandRule
 from edge_lb.memory import FILE, EdgeMemory, MemoryFile, keep_standings
 from edge_lb.seats import Seats, assign
 from gslb.fleet.health import Override, OverrideKind, RealState, Standing
+from gslb.fleet.history import EdgeHistory, Turn, VipHistory
 from gslb.fleet.model import FilterAction
 
 DOWN = Standing(state=RealState.DOWN, streak=1, since_s=5.0, reason="status 503")
@@ -27,6 +28,19 @@ MEMORY = EdgeMemory(
     seats=assign(fleet(), FRA, Seats()),
     standings=keep_standings({(WWW, WEB1): DOWN}),
     unwritten=(WILL,),
+    history=EdgeHistory(
+        site=FRA,
+        edge="edge1",
+        generation=77,
+        vips=(
+            VipHistory(
+                name="www",
+                members={"web1": 100},
+                turns=(Turn(at_s=5.0, weights={"web2": 100}),),
+            ),
+        ),
+    ),
+    serving_since={"www/web1": 12.5},
     filter_by_hand=(
         HandRule(
             prefix="198.18.0.0/15",

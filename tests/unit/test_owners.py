@@ -148,6 +148,13 @@ def test_a_dead_real_is_left_out_and_does_not_hide_who_had_the_slot_before_it():
     assert (1, 2, 0, 0) in made
 
 
+def test_a_real_that_is_dead_here_stays_where_another_edge_sends_it_new_flows():
+    own = (line((900.0, without("web2"))), inf)
+
+    made = shapes(chains_of(own, (line(), inf), down=frozenset({"web2"})))
+    assert any(owners[1] == 2 for owners in made)
+
+
 def test_a_real_without_flows_of_a_slot_is_no_candidate_there():
     own = (line((900.0, without("web2"))), inf)
     before = shapes(chains_of(own))

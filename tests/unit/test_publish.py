@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replace_struct
 from site_fleet import FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet
 
+from edge_lb.history import unwritten
 from edge_lb.publish import Publisher, Speaker
 from edge_lb.report import Content, content
 from edge_lb.wills import Wills
 from gslb.fleet.health import EdgeReport, OverrideKind, RealState, Standing, VipState
+from gslb.fleet.history import VipHistory
 from gslb.fleet.snapshot import Holdings
 from gslb.fleet.sqlite_store import SqliteStore
 from gslb.fleet.store import Contents
@@ -31,6 +34,16 @@ def said(standings=None, *, rate: float = 0.0, doubt: bool = False, drained=None
     return content(fleet(), FRA, known, drained or {}, {WWW: rate}, doubt=doubt)
 
 
+class Historian:
+    """A time line that is set by hand."""
+
+    def __init__(self) -> None:
+        self.history = unwritten(FRA, "edge1")
+
+    def outrank(self, held: int, now_s: float) -> None:
+        self.history = replace_struct(self.history, generation=held + 1)
+
+
 class Edge:
     """A publisher over a SQLite store in a file."""
 
@@ -40,12 +53,14 @@ class Edge:
         self.wills = Wills(())
         self.events = EventLog()
         self.content = said()
+        self.historian = Historian()
         self.remembered: list[int] = []
         self.publisher = Publisher(
             Speaker(site=FRA, edge="edge1", beat_s=30.0, lease_s=90.0),
             self.store,
             self.events,
             self.wills,
+            self.historian,
             generation=generation,
             content=lambda: self.content,
             remember=self.remembered.append,
@@ -241,3 +256,28 @@ def test_drain_is_laid_over_the_standing_whose_reason_stays():
 
     assert health.state is RealState.DRAINING
     assert health.reason == "drained by anna: upgrade; checks say DOWN: connection refused"
+
+
+async def test_a_history_is_told_when_it_is_new(edge: Edge):
+    await edge.publisher.beat()
+    assert (await edge.read()).histories == ()
+
+    edge.historian.history = replace_struct(
+        edge.historian.history, generation=7, vips=(VipHistory(name="www", members={"web1": 100}),)
+    )
+    await edge.publisher.beat()
+    await edge.publisher.beat()
+
+    assert (await edge.read()).histories == (edge.historian.history,)
+
+
+async def test_a_forgotten_history_gets_a_number_above_what_the_store_holds(edge: Edge):
+    held = replace_struct(edge.historian.history, generation=70)
+    await edge.store.publish_history(held)
+    edge.historian.history = replace_struct(held, generation=7)
+
+    await edge.publisher.beat()
+    await edge.publisher.beat()
+
+    assert [history.generation for history in (await edge.read()).histories] == [71]
+    assert "history.jumped" in edge.event_names()

@@ -1,0 +1,209 @@
+"""The chains of a whole site: which VIPs have them, and what is known of the past and of flows.
+
+Owns the choice of VIPs, and what is remembered from plan to plan, so that only what depends on a
+change is computed anew. Used by `edge_lb.planner` and `edge_lb.forecast`; the rules of one chain
+are `edge_lb.owners`. Never reads a clock: time is an argument, in Unix seconds.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edge_lb.maglev import Member
+from edge_lb.owners import (
+    NO_CHAINS,
+    Chains,
+    Era,
+    Histories,
+    Told,
+    alive,
+    believed,
+    chain,
+    eras,
+    lines_of,
+)
+from edge_lb.plan import CHAIN_OWNERS, Standings, dead_of, members_of
+from edge_lb.rings import Rings, Weights, weights_of
+from edge_lb.seats import Seats, seat_name
+from gslb.fleet.history import EdgeHistory, RealReport
+from gslb.fleet.model import Encap, Fleet, FlowMemory, RealName, SiteName, Vip
+from gslb.fleet.snapshot import Holdings
+
+Words = Mapping[str, Mapping[str, Told]]  # VIP name -> real name ->
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What a site's chains are computed from. `silent`: edges that are gone, since when."""
+
+    histories: Histories = field(default_factory=dict)
+    silent: Mapping[str, float] = field(default_factory=dict)
+    words: Words = field(default_factory=dict)
+
+    def eras(self) -> dict[str, tuple[Era, ...]]:
+        """Every set of members of each VIP, by `edge_lb.owners.eras`."""
+        lines = lines_of(self.histories, self.silent)
+        return {vip: eras(told) for vip, told in lines.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VipNow:
+    """One VIP as it is planned: the members of its ring, which of its reals are dead, its seats.
+
+    `coming` is what the ring will be made of when all its reals serve.
+    """
+
+    vip: Vip
+    members: tuple[Member, ...]
+    down: frozenset[str]
+    coming: Weights
+    all_seats: Seats
+
+    @property
+    def weights(self) -> Weights:
+        """What its ring is made of."""
+        return weights_of({member.name: member.weight for member in self.members})
+
+    @property
+    def seats(self) -> dict[str, int]:
+        """The indexes of its reals."""
+        pairs = ((name, seat_name(self.vip.name, name)) for name in self.vip.reals)
+        return {name: self.all_seats.reals[pair].index for name, pair in pairs}
+
+
+def chained_vips(
+    fleet: Fleet,
+    site: SiteName,
+    seats: Seats,
+    standings: Standings,
+    drained: frozenset[RealName],
+    weights: Mapping[str, int],
+) -> dict[str, VipNow]:
+    """The VIPs of a site that keep chains, as they would be planned now."""
+    return {
+        vip.name: VipNow(
+            vip=vip,
+            members=members_of(fleet, vip, seats, standings, drained, weights),
+            down=dead_of(vip, standings),
+            coming=weights_of({name: fleet.reals[name].weight for name in vip.reals}),
+            all_seats=seats,
+        )
+        for vip in fleet.vips_of_site(site)
+        if _is_chained(fleet, vip)
+    }
+
+
+class Chaining:
+    """Computes chains; those of the last plan are kept while nothing they depend on changes."""
+
+    def __init__(self, rings: Rings) -> None:
+        self._rings = rings
+        self._known: dict[str, tuple[object, Chains]] = {}
+
+    def chains(
+        self, eras_of: Mapping[str, tuple[Era, ...]], words: Words, now: VipNow, now_s: float
+    ) -> Chains:
+        """The chains of one VIP."""
+        vip, told = now.vip, words.get(now.vip.name, {})
+        past = candidates(eras_of.get(vip.name, ()), now, now_s)
+        if not past:
+            self._known.pop(vip.name, None)
+            return NO_CHAINS
+        heard = tuple(
+            (place, name, told[name].flows.slots)
+            for place, era in enumerate(past)
+            for name, _ in era.weights
+            if name in told and believed(told[name], era)
+        )
+        depth, age_s = vip.owner_chain, vip.connection_age_s
+        key = (now.members, past, now.seats, now.down, heard, depth, age_s)
+        known = self._known.get(vip.name)
+        if known is not None and known[0] == key:
+            return known[1]
+        made = widened(now, past, told, self._rings)
+        if known is not None and known[1].slots == made.slots:  # the very array: no map is written
+            made = Chains(slots=known[1].slots, ends=made.ends)
+        self._known[vip.name] = (key, made)
+        return made
+
+
+def candidates(past: tuple[Era, ...], now: VipNow, now_s: float) -> tuple[Era, ...]:
+    """The eras that a VIP's chains are made of.
+
+    Where memory is for moved slots alone, those that will move when every real serves count too.
+    """
+    kept = alive(past, now.weights, now_s=now_s, age_s=now.vip.connection_age_s)
+    if now.vip.flow_memory is not FlowMemory.MOVED:
+        return kept
+    if now.coming in (now.weights, *(era.weights for era in kept)):
+        return kept
+    return (*kept, Era(weights=now.coming))
+
+
+def widened(
+    now: VipNow, past: tuple[Era, ...], told: Mapping[str, Told], rings: Rings, *, spare: int = 0
+) -> Chains:
+    """The chains of one VIP from chosen eras; `spare` owners a slot more than it may have."""
+    return chain(
+        rings.ring(now.members),
+        past,
+        now.seats,
+        depth=depth_of(now.vip) + spare,
+        age_s=now.vip.connection_age_s,
+        rings=rings,
+        down=now.down,
+        told=told,
+        width=CHAIN_OWNERS + spare,
+    )
+
+
+def depth_of(vip: Vip) -> int:
+    """How many earlier owners a slot has; without a chain in packets, one marks that it moved."""
+    return vip.owner_chain or 1
+
+
+def _is_chained(fleet: Fleet, vip: Vip) -> bool:
+    """Whether packets may carry the VIP's chains, or its flow memory asks which slots moved."""
+    if vip.flow_memory is FlowMemory.MOVED:
+        return True
+    reals = (fleet.reals[name] for name in vip.reals)
+    return vip.owner_chain > 0 and any(vip.encap_of(real) is Encap.GUE for real in reals)
+
+
+def silent_edges(
+    histories: Mapping[str, EdgeHistory], holdings: Holdings, own: str, now_s: float
+) -> dict[str, float]:
+    """Edges whose report's lease ended, with the moment. `now_s` is monotonic, as in `holdings`.
+
+    While the store is away no lease ends. An edge that never reported spoke last when it wrote.
+    """
+    at_s = now_s if holdings.lost_s is None else holdings.lost_s
+    silent: dict[str, float] = {}
+    for edge, history in histories.items():
+        held = holdings.reports.get(edge)
+        if edge == own:
+            continue
+        if held is None:
+            silent[edge] = history.generation / 1000
+        elif held.expired(at_s):
+            silent[edge] = held.report.observed_at_s + held.report.lease_s
+    return silent
+
+
+def words_of(reports: tuple[RealReport, ...]) -> dict[str, dict[str, Told]]:
+    """What reals say of their flows, by VIP."""
+    words: dict[str, dict[str, Told]] = {}
+    for report in reports:
+        for flows in report.vips:
+            told = Told(observed_at_s=report.observed_at_s, flows=flows)
+            words.setdefault(flows.vip, {})[report.real] = told
+    return words
+
+
+def gather(ring: array[int]) -> array[int]:
+    """A ring as chains without an earlier owner: for comparing."""
+    chains = array("H", [0]) * (CHAIN_OWNERS * len(ring))
+    chains[::CHAIN_OWNERS] = ring
+    return chains

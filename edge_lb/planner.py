@@ -1,0 +1,239 @@
+"""From what an edge believes to its next plan: members, slow starts, its history, chains.
+
+Owns what a plan leaves behind for the next one: this edge's time line, since when each real
+serves, and what reals said of their flows. Asked by `edge_lb.agent`, which applies a draft and then
+keeps it: a plan that the maps refused is no turn of the history. Reads no clock but by argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from math import inf
+from types import MappingProxyType
+
+import msgspec
+
+from edge_lb.chaining import Chaining, Past, VipNow, Words, chained_vips, silent_edges
+from edge_lb.history import Present, Written, unwritten, write_down
+from edge_lb.owners import Chains, Era, generation, join
+from edge_lb.plan import NextHop, Plan, Standings, VlanDevice, build_plan, members_of
+from edge_lb.rings import Rings
+from edge_lb.seats import Seats, seat_name
+from edge_lb.slow_start import next_step_s, ramped, serving_since
+from gslb.fleet.health import next_generation
+from gslb.fleet.history import EdgeHistory
+from gslb.fleet.model import Address, Fleet, Generation, RealName, SiteName
+from gslb.fleet.snapshot import Holdings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """Who plans, and the parts of its plans that do not change while it runs."""
+
+    site: SiteName
+    edge: str
+    tunnel_source: IPv4Address
+    tunnel_source_v6: IPv6Address | None
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What a plan is made for: the configuration, and what the edge believes and sees."""
+
+    fleet: Fleet
+    seats: Seats
+    standings: Standings
+    drained: frozenset[RealName]
+    holdings: Holdings
+    next_hops: Mapping[Address, NextHop] = field(default_factory=dict)
+    vlans: tuple[VlanDevice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Both clocks: Unix time for what others read, monotonic for leases."""
+
+    unix_s: float
+    monotonic_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A plan, and what is kept once the maps say it. At `due_s` (Unix) it is to be made anew."""
+
+    plan: Plan
+    written: Written
+    since: Mapping[str, float]
+    weights: Mapping[str, int]  # of reals in their slow start, by `seat_name`
+    drained: frozenset[RealName]
+    past: Past
+    chains: Mapping[str, Chains]
+    due_s: float
+
+
+class Planner:
+    """Drafts plans. `history` and `since` are of the last draft that was kept, or of a file."""
+
+    def __init__(self, ways: Ways, history: EdgeHistory | None, since: Mapping[str, float]) -> None:
+        self._ways = ways
+        self._rings = Rings()
+        self._chaining = Chaining(self._rings)
+        self._eras: tuple[object, dict[str, tuple[Era, ...]]] = (None, {})
+        self._words: Words = MappingProxyType({})
+        self._kept: Draft | None = None
+        self.history = history or unwritten(ways.site, ways.edge)
+        self.since = dict(since)
+        self.forgotten = 0
+
+    @property
+    def kept(self) -> Draft | None:
+        """The draft that the maps say; None before the first one."""
+        return self._kept
+
+    @property
+    def has_chains(self) -> bool:
+        """Whether any slot has an earlier owner."""
+        return bool(self._chained())
+
+    def draft(self, scene: Scene, at: Moment, *, report: int) -> Draft:
+        """The next plan, which tells the generation of this edge's `report`."""
+        since = serving_since(self.since, self._starting(scene), at.unix_s)
+        weights, due_s = self._ramps(scene, since, at.unix_s)
+        nows = chained_vips(
+            scene.fleet, self._ways.site, scene.seats, scene.standings, scene.drained, weights
+        )
+        written = write_down(self._own(scene.holdings), _present(nows), at.unix_s)
+        past = self._past(written.history, scene.holdings, at)
+        eras_of = self._eras_of(past)
+        chains = {
+            name: self._chaining.chains(eras_of, past.words, now, at.unix_s)
+            for name, now in nows.items()
+        }
+        plan = build_plan(
+            scene.fleet,
+            self._ways.site,
+            scene.seats,
+            scene.standings,
+            scene.drained,
+            generation=report,
+            tunnel_source=self._ways.tunnel_source,
+            mtu=self._ways.mtu,
+            rings=self._rings,
+            tunnel_source_v6=self._ways.tunnel_source_v6,
+            next_hops=scene.next_hops,
+            vlans=scene.vlans,
+            weights=weights,
+            chains={name: made.slots for name, made in chains.items() if made.slots is not None},
+            history_generation=generation(past.histories),
+        )
+        return Draft(
+            plan=plan,
+            written=written,
+            since=since,
+            weights=weights,
+            drained=scene.drained,
+            past=past,
+            chains=chains,
+            due_s=min([due_s, *(made.expires_at_s for made in chains.values())]),
+        )
+
+    def keep(self, draft: Draft) -> None:
+        """The maps say what was drafted: what it wrote down has happened."""
+        self._kept = draft
+        self.history = draft.written.history
+        self.since = dict(draft.since)
+        self.forgotten += sum(draft.written.forgotten.values())
+
+    def hear(self, words: Words) -> bool:
+        """Take what reals say of their flows; whether a chain may depend on it."""
+        heard = {vip: words[vip] for vip in self._chained() if vip in words}
+        changed = heard != self._words
+        self._words = heard
+        return changed
+
+    def is_stale(self, holdings: Holdings, at: Moment) -> bool:
+        """Whether another plan is due: for a step, an entry that ended, an edge that went."""
+        if self._kept is None:
+            return False
+        if self.history.generation != self._kept.written.history.generation:
+            return True
+        past = self._kept.past
+        silent = silent_edges(past.histories, holdings, self._ways.edge, at.monotonic_s)
+        return at.unix_s >= self._kept.due_s or silent != past.silent
+
+    def outrank(self, held: int, now_s: float) -> None:
+        """The store holds a history of ours that we forgot: the next one is above it."""
+        number = next_generation(Generation(max(held, self.history.generation)), now_s)
+        self.history = msgspec.structs.replace(self.history, generation=number)
+
+    def _chained(self) -> tuple[str, ...]:
+        """The VIPs with chains now."""
+        chains = self._kept.chains if self._kept is not None else {}
+        return tuple(name for name, made in chains.items() if made.slots is not None)
+
+    def _own(self, holdings: Holdings) -> EdgeHistory:
+        """Our own time line: as we kept it, or as the store does if we forgot."""
+        own = {self._ways.edge: self.history}
+        held = holdings.histories.get(self._ways.edge)
+        if held is not None and held.site == self._ways.site:
+            own = join(own, {self._ways.edge: held})
+        return own[self._ways.edge]
+
+    def _past(self, own: EdgeHistory, holdings: Holdings, at: Moment) -> Past:
+        others = {
+            edge: history
+            for edge, history in holdings.histories.items()
+            if history.site == self._ways.site and edge != own.edge
+        }
+        histories = {**others, own.edge: own} if own.vips else others
+        silent = silent_edges(histories, holdings, own.edge, at.monotonic_s)
+        return Past(histories=histories, silent=silent, words=self._words)
+
+    def _eras_of(self, past: Past) -> dict[str, tuple[Era, ...]]:
+        """The eras, computed anew when a history or an edge's silence is new."""
+        numbers = {edge: history.generation for edge, history in past.histories.items()}
+        key = (numbers, past.silent)
+        if self._eras[0] != key:
+            self._eras = (key, past.eras())
+        return self._eras[1]
+
+    def _starting(self, scene: Scene) -> dict[str, list[str]]:
+        """Who serves behind the VIPs that start reals slowly."""
+        return {
+            vip.name: [
+                member.name
+                for member in members_of(
+                    scene.fleet, vip, scene.seats, scene.standings, scene.drained
+                )
+            ]
+            for vip in scene.fleet.vips_of_site(self._ways.site)
+            if vip.slow_start_s > 0
+        }
+
+    def _ramps(
+        self, scene: Scene, since: Mapping[str, float], now_s: float
+    ) -> tuple[dict[str, int], float]:
+        """What reals weigh that have not their whole weight yet, and when the first one steps."""
+        weights: dict[str, int] = {}
+        due_s = inf
+        for vip in scene.fleet.vips_of_site(self._ways.site):
+            for name in vip.reals if vip.slow_start_s > 0 else ():
+                pair = seat_name(vip.name, name)
+                if pair not in since:
+                    continue
+                step_s = next_step_s(since[pair], now_s, vip.slow_start_s)
+                if step_s < inf:
+                    full = scene.fleet.reals[name].weight
+                    weights[pair] = ramped(full, since[pair], now_s, vip.slow_start_s)
+                    due_s = min(due_s, step_s)
+        return weights, due_s
+
+
+def _present(nows: Mapping[str, VipNow]) -> dict[str, Present]:
+    return {
+        name: Present(weights=now.weights, age_s=now.vip.connection_age_s)
+        for name, now in nows.items()
+    }

@@ -1,0 +1,82 @@
+"""The time line of an edge: when a turn is written, what is folded away, what is told of it."""
+
+from __future__ import annotations
+
+from edge_lb.history import TURNS_MAX, Present, last_members, unwritten, write_down
+from edge_lb.rings import weights_of
+from gslb.fleet.history import EdgeHistory, Turn
+
+AGE_S = 600.0
+ALL = {"web1": 100, "web2": 100}
+ONE = {"web1": 100}
+
+
+def present(members: dict[str, int]) -> dict[str, Present]:
+    return {"www": Present(weights=weights_of(members), age_s=AGE_S)}
+
+
+def after(*turns: tuple[float, dict[str, int]]) -> EdgeHistory:
+    history = unwritten("fra", "edge1")
+    for at_s, members in turns:
+        history = write_down(history, present(members), at_s).history
+    return history
+
+
+def test_a_vip_begins_without_a_turn():
+    (line,) = after((100.0, ALL)).vips
+
+    assert (line.name, line.members, line.turns) == ("www", ALL, ())
+
+
+def test_like_members_are_no_turn_and_leave_the_very_record():
+    history = after((100.0, ALL))
+
+    assert write_down(history, present(ALL), 200.0).history is history
+
+
+def test_other_members_are_a_turn_with_its_time_and_a_newer_number():
+    before = after((100.0, ALL))
+    history = after((100.0, ALL), (200.0, ONE), (300.0, ALL))
+
+    (line,) = history.vips
+    assert line.members == ALL
+    assert line.turns == (Turn(at_s=200.0, weights=ONE), Turn(at_s=300.0, weights=ALL))
+    assert last_members(line) == ALL
+    assert history.generation > before.generation
+
+
+def test_turns_that_outlived_every_connection_become_the_beginning():
+    (line,) = after((100.0, ALL), (200.0, ONE), (300.0, ALL), (300.0 + AGE_S, ONE)).vips
+
+    assert line.members == ALL  # since 300: what was lost until then has no connection any more
+    assert line.turns == (Turn(at_s=300.0 + AGE_S, weights=ONE),)
+
+
+def test_the_oldest_of_too_many_turns_are_forgotten_and_told():
+    history = after((100.0, ALL))
+    told = 0
+    for number in range(TURNS_MAX + 3):
+        written = write_down(history, present(ALL if number % 2 else ONE), 101.0 + number)
+        history, told = written.history, told + written.forgotten.get("www", 0)
+
+    (line,) = history.vips
+    assert len(line.turns) == TURNS_MAX
+    assert told == 3
+    assert line.turns[0].at_s == 104.0
+    assert line.members == ONE
+
+
+def test_a_clock_that_is_set_back_turns_no_order_round():
+    (line,) = after((100.0, ALL), (200.0, ONE), (50.0, ALL)).vips
+
+    assert [turn.at_s for turn in line.turns] == [200.0, 200.0]
+    assert last_members(line) == ALL
+
+
+def test_a_vip_that_left_takes_its_line_along():
+    history = after((100.0, ALL))
+
+    gone = write_down(history, {}, 200.0).history
+
+    assert gone.vips == ()
+    assert gone.generation > history.generation

@@ -1,0 +1,335 @@
+"""Plans with a past: what a drain leaves in chains, what other edges add, when all of it ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+from site_fleet import FRA, WEB1, WEB2, WEB3, WWW, fleet, real, vip
+
+from edge_lb.chaining import words_of
+from edge_lb.maglev import RING_SLOTS
+from edge_lb.plan import CHAIN_OWNERS
+from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
+from edge_lb.seats import Seats, assign, seat_name
+from gslb.fleet.health import EdgeReport, RealState
+from gslb.fleet.history import EdgeHistory, RealReport, VipFlows, VipHistory, pack_slots
+from gslb.fleet.model import Encap, Fleet, FlowMemory, RealName, Vip
+from gslb.fleet.snapshot import HeldReport, Holdings
+
+NOBODY: frozenset[RealName] = frozenset()
+AGE_S = 600.0
+LEASE_S = 3.0
+ALL = {"web1": 100, "web2": 100, "web3": 100}
+
+
+def site(**options: object) -> Fleet:
+    """The small site with one VIP that has chains."""
+    chained = replace(
+        vip(WWW, 80, (WEB1, WEB2, WEB3)),
+        **{"owner_chain": 3, "connection_age_s": AGE_S, **options},  # type: ignore[arg-type]
+    )
+    return fleet(vips=(chained,))
+
+
+class Edge:
+    """A planner and the world it plans for."""
+
+    def __init__(self, whole: Fleet | None = None, *, before: Planner | None = None) -> None:
+        self.fleet = whole or site()
+        self.holdings = Holdings()
+        self.planner = Planner(
+            Ways(
+                site=FRA,
+                edge="edge1",
+                tunnel_source=IPv4Address("10.1.1.11"),
+                tunnel_source_v6=None,
+                mtu=1500,
+            ),
+            before.history if before is not None else None,
+            before.since if before is not None else {},
+        )
+
+    def plan(
+        self,
+        at_s: float,
+        *,
+        drained: frozenset[RealName] = NOBODY,
+        down: frozenset[RealName] = NOBODY,
+        kept: bool = True,
+    ) -> Draft:
+        scene = Scene(
+            fleet=self.fleet,
+            seats=assign(self.fleet, FRA, Seats()),
+            standings={(WWW, name): RealState.DOWN for name in down},
+            drained=drained,
+            holdings=self.holdings,
+        )
+        draft = self.planner.draft(scene, self.at(at_s), report=1)
+        if kept:
+            self.planner.keep(draft)
+        return draft
+
+    @staticmethod
+    def at(at_s: float) -> Moment:
+        return Moment(unix_s=at_s, monotonic_s=at_s)
+
+    def seat(self, name: str) -> int:
+        return assign(self.fleet, FRA, Seats()).reals[seat_name(WWW, name)].index
+
+
+def of_www(draft: Draft):
+    (www,) = draft.plan.vips
+    return www
+
+
+def candidates(draft: Draft) -> set[int]:
+    """Every seat that is an earlier owner of some slot."""
+    chains = of_www(draft).chains
+    if chains is None:
+        return set()
+    found: set[int] = set()
+    for place in range(1, CHAIN_OWNERS):
+        found |= set(chains[place::CHAIN_OWNERS])
+    return found - {0}
+
+
+def other_edge(generation: int = 5, **members: int) -> EdgeHistory:
+    line = VipHistory(name="www", members=dict(members))
+    return EdgeHistory(site=FRA, edge="edge2", generation=generation, vips=(line,))
+
+
+def beat(at_s: float) -> HeldReport:
+    report = EdgeReport(
+        site=FRA,
+        edge="edge2",
+        config_hash="0123456789ab",
+        generation=1,
+        sequence=1,
+        observed_at_s=at_s,
+        lease_s=LEASE_S,
+        doubt=False,
+        vips=(),
+    )
+    return HeldReport(report=report, received_s=at_s)
+
+
+def test_a_first_plan_has_a_history_and_no_chain():
+    edge = Edge()
+
+    draft = edge.plan(100.0)
+
+    assert of_www(draft).chains is None
+    assert draft.plan.history_generation == edge.planner.history.generation > 0
+    assert not edge.planner.has_chains
+
+
+def test_a_drained_real_is_the_second_owner_of_its_slots_until_its_connections_are_old():
+    edge = Edge()
+    owned = Counter(of_www(edge.plan(100.0)).ring)[edge.seat("web2")]
+    draft = edge.plan(200.0, drained=frozenset({WEB2}))
+
+    www = of_www(draft)
+    assert www.chains is not None
+    assert www.chains[::CHAIN_OWNERS] == www.ring
+    assert Counter(www.chains[1::CHAIN_OWNERS])[edge.seat("web2")] == owned
+    assert draft.due_s == 200.0 + AGE_S
+    assert not edge.planner.is_stale(edge.holdings, edge.at(199.0 + AGE_S))
+    assert edge.planner.is_stale(edge.holdings, edge.at(200.0 + AGE_S))
+    assert of_www(edge.plan(200.0 + AGE_S, drained=frozenset({WEB2}))).chains is None
+
+
+def test_nothing_new_is_the_very_plan():
+    edge = Edge()
+    edge.plan(100.0)
+    first = edge.plan(200.0, drained=frozenset({WEB2}))
+    second = edge.plan(210.0, drained=frozenset({WEB2}))
+
+    assert of_www(second).chains is of_www(first).chains
+    assert second.plan.same_content(first.plan)
+
+
+def test_a_plan_that_the_maps_refused_is_no_turn():
+    edge = Edge()
+    edge.plan(100.0)
+
+    edge.plan(200.0, drained=frozenset({WEB2}), kept=False)
+
+    assert of_www(edge.plan(300.0)).chains is None
+    assert edge.planner.history.vips[0].turns == ()
+
+
+def test_a_dead_real_is_no_candidate_and_one_that_comes_back_leaves_its_stand_ins_behind():
+    edge = Edge()
+    edge.plan(100.0)
+
+    dead = edge.plan(200.0, down=frozenset({WEB2}))
+    back = edge.plan(300.0)
+
+    assert edge.seat("web2") not in candidates(dead)
+    assert candidates(back) >= {edge.seat("web1"), edge.seat("web3")}
+
+
+def test_a_restart_remembers():
+    edge = Edge()
+    edge.plan(100.0)
+    edge.plan(200.0, drained=frozenset({WEB2}))
+
+    again = Edge(before=edge.planner).plan(300.0, drained=frozenset({WEB2}))
+
+    assert edge.seat("web2") in candidates(again)
+    assert again.due_s == 200.0 + AGE_S
+
+
+def test_a_lost_memory_is_found_in_the_store():
+    edge = Edge()
+    edge.plan(100.0)
+    edge.plan(200.0, drained=frozenset({WEB2}))
+    fresh = Edge()
+    fresh.holdings = Holdings(histories={"edge1": edge.planner.history})
+
+    assert fresh.seat("web2") in candidates(fresh.plan(300.0, drained=frozenset({WEB2})))
+
+
+def test_what_another_edge_uses_is_a_candidate_until_it_is_silent_and_an_age_is_over():
+    edge = Edge()
+    edge.plan(100.0, drained=frozenset({WEB2}))
+    edge.holdings = Holdings(histories={"edge2": other_edge(**ALL)}, reports={"edge2": beat(200.0)})
+
+    talks = edge.plan(201.0, drained=frozenset({WEB2}))
+    assert edge.seat("web2") in candidates(talks)
+    assert not edge.planner.is_stale(edge.holdings, edge.at(202.0))
+
+    silent_s = 200.0 + LEASE_S
+    assert edge.planner.is_stale(edge.holdings, edge.at(silent_s + 0.1))
+    quiet = edge.plan(silent_s + 0.1, drained=frozenset({WEB2}))
+    assert edge.seat("web2") in candidates(quiet)
+    assert quiet.due_s == silent_s + AGE_S
+    assert candidates(edge.plan(silent_s + AGE_S, drained=frozenset({WEB2}))) == set()
+
+
+def test_while_the_store_is_away_no_edge_is_taken_for_gone():
+    edge = Edge()
+    held = Holdings(histories={"edge2": other_edge(**ALL)}, reports={"edge2": beat(200.0)})
+    edge.holdings = replace(held, lost_s=201.0)
+    edge.plan(201.0, drained=frozenset({WEB2}))
+
+    assert not edge.planner.is_stale(edge.holdings, edge.at(9000.0))
+    assert edge.seat("web2") in candidates(edge.plan(9000.0, drained=frozenset({WEB2})))
+
+
+def test_the_newest_history_of_the_site_gives_the_number_and_other_sites_do_not_count():
+    edge = Edge()
+    far = EdgeHistory(site="nyc", edge="nyc-edge1", generation=10**15, vips=())
+    edge.holdings = Holdings(
+        histories={"edge2": other_edge(generation=10**14, **ALL), "nyc-edge1": far},
+        reports={"edge2": beat(100.0)},
+    )
+
+    assert edge.plan(100.0).plan.history_generation == 10**14
+
+
+def test_a_real_without_flows_leaves_the_chains():
+    edge = Edge()
+    edge.plan(100.0)
+    edge.plan(200.0, drained=frozenset({WEB2}))
+
+    def report(at_s: float) -> RealReport:
+        flows = VipFlows(vip="www", flows=0, oldest_s=None, slots=pack_slots(bytes(RING_SLOTS)))
+        return RealReport(
+            site=FRA, real="web2", generation=1, sequence=1, observed_at_s=at_s, vips=(flows,)
+        )
+
+    assert edge.planner.hear(words_of((report(205.0),)))
+    early = edge.plan(206.0, drained=frozenset({WEB2}))
+    assert edge.planner.hear(words_of((report(210.0),)))
+    assert not edge.planner.hear(words_of((report(210.0),)))
+    settled = edge.plan(211.0, drained=frozenset({WEB2}))
+
+    assert edge.seat("web2") in candidates(early)
+    assert edge.seat("web2") not in candidates(settled)
+
+
+@pytest.mark.parametrize(
+    ("options", "encap", "chained", "hands_on"),
+    [
+        ({}, Encap.GUE, True, True),
+        ({}, Encap.L2, False, True),
+        ({"owner_chain": 0}, Encap.GUE, False, False),
+        ({"owner_chain": 0, "flow_memory": FlowMemory.MOVED}, Encap.L2, True, False),
+    ],
+)
+def test_only_packets_by_gue_and_memory_of_moved_slots_want_chains(
+    options: dict[str, object], encap: Encap, *, chained: bool, hands_on: bool
+):
+    whole = site(**options)
+    reals = {name: replace(one, encap=encap) for name, one in whole.reals.items()}
+    edge = Edge(replace(whole, reals=reals))
+    edge.plan(100.0)
+
+    www = of_www(edge.plan(200.0, drained=frozenset({WEB2})))
+
+    assert (www.chains is not None) is chained
+    assert www.hands_on is hands_on
+
+
+def test_memory_of_moved_slots_knows_those_that_will_move_back():
+    edge = Edge(site(flow_memory=FlowMemory.MOVED))
+    edge.plan(100.0, drained=frozenset({WEB2}))
+
+    draft = edge.plan(101.0, drained=frozenset({WEB2}))
+
+    assert edge.seat("web2") in candidates(draft)
+    assert draft.chains["www"].ends == ()
+    assert of_www(edge.plan(102.0)).chains is not None
+
+
+def slow() -> Edge:
+    return Edge(site(slow_start_s=80.0))
+
+
+def share(draft: Draft, seat: int) -> float:
+    return Counter(of_www(draft).ring)[seat] / RING_SLOTS
+
+
+def test_an_edges_first_plan_starts_nobody_slowly():
+    edge = slow()
+
+    assert share(edge.plan(1000.0), edge.seat("web2")) == pytest.approx(1 / 3, rel=0.01)
+
+
+@pytest.mark.parametrize("gone", [{"drained": frozenset({WEB2})}, {"down": frozenset({WEB2})}])
+def test_a_real_that_comes_back_gets_its_share_in_steps(gone: dict[str, frozenset[RealName]]):
+    edge = slow()
+    edge.plan(1000.0)
+    edge.plan(1010.0, **gone)
+
+    back = edge.plan(1020.0)
+    assert share(back, edge.seat("web2")) == pytest.approx(13 / 213, rel=0.01)
+    assert back.due_s == 1030.0
+    assert edge.planner.is_stale(edge.holdings, edge.at(1030.0))
+    assert share(edge.plan(1030.0), edge.seat("web2")) == pytest.approx(25 / 225, rel=0.01)
+    whole = edge.plan(1090.0)
+    assert share(whole, edge.seat("web2")) == pytest.approx(1 / 3, rel=0.01)
+    assert whole.due_s >= 1000.0 + AGE_S
+    turns = edge.planner.history.vips[0].turns
+    assert [turn.weights.get("web2", 0) for turn in turns] == [0, 13, 25, 100]
+
+
+def test_a_new_real_starts_slowly_and_a_restart_does_not_hurry_it():
+    edge = slow()
+    edge.plan(1000.0)
+    web4 = RealName("web4")
+    www: Vip = edge.fleet.vips[WWW]
+    edge.fleet = replace(
+        edge.fleet,
+        reals={**edge.fleet.reals, web4: real(web4, 14)},
+        vips={WWW: replace(www, reals=(*www.reals, web4))},
+    )
+    edge.plan(1010.0)
+
+    again = Edge(edge.fleet, before=edge.planner).plan(1025.0)
+
+    assert share(again, edge.seat("web4")) == pytest.approx(25 / 325, rel=0.01)
