@@ -1,4 +1,4 @@
-"""`python -m edge_lb agent|real --config FILE [--check | --undo]`: the daemons of a site.
+"""`python -m edge_lb agent|real|announce --config FILE [--check | --undo]`: a site's daemons.
 
 Owns the command line only. Exit codes are those of `gslb.service.lifecycle.ExitCode`.
 """
@@ -6,17 +6,19 @@ Owns the command line only. Exit codes are those of `gslb.service.lifecycle.Exit
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_lb.edge_daemon import check_edge, run_edge, undo_edge
-from edge_lb.real_agent import check_real, run_real, undo_real
 from gslb.service.lifecycle import guarded
 
+# Imported only when asked for: the announcer, which shall start fast, needs little of the agent.
 _VERBS = {
-    "agent": {"run": run_edge, "check": check_edge, "undo": undo_edge},
-    "real": {"run": run_real, "check": check_real, "undo": undo_real},
+    "agent": ("edge_daemon", {"run": "run_edge", "check": "check_edge", "undo": "undo_edge"}),
+    "announce": ("speaker", {"run": "run_announce", "check": "check_announce"}),
+    "announcer": ("announcer", {"run": "run_announcer"}),  # started by ExaBGP
+    "real": ("real_agent", {"run": "run_real", "check": "check_real", "undo": "undo_real"}),
 }
 
 
@@ -30,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mode.add_argument("--undo", action="store_true", help="remove what the daemon made, then end")
     chosen = parser.parse_args(arguments)
     verb = "check" if chosen.check else "undo" if chosen.undo else "run"
-    return int(guarded(lambda: _VERBS[chosen.role][verb](chosen.config)))
+    module, verbs = _VERBS[chosen.role]
+    if verb not in verbs:
+        parser.error(f"{chosen.role} has no --{verb}")
+    found = importlib.import_module(f"edge_lb.{module}")
+    return int(guarded(lambda: getattr(found, verbs[verb])(chosen.config)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import socket
 from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from bpf import program
 from bpf.errors import RehearsalFailedError
 from bpf.layout import FieldValue
 from bpf.maps import Counter, Map
+from bpf.program import Program
 from bpf.services import address_record, held_services, put_services
 from edge_lb.devices import NO_HOP, write_devices, write_vlans
 from edge_lb.flow import (
@@ -130,20 +131,33 @@ class Datapath:
         self.open_private(self._pin_dir, queues=receive_queues(self._interface))
         try:
             if program.held_interface(self._pin_dir) == program.interface_index(self._interface):
-                self._rehearse()
+                with self.rehearsal_twin() as twin:
+                    faults = self.rehearse(twin)
+                if faults:
+                    raise RehearsalFailedError(faults)
             return self.program.attach(self._interface, self._pin_dir)
         except BaseException:
             self.close()
             raise
 
-    def _rehearse(self) -> None:
+    def rehearsal_twin(self) -> Program:
+        """This program once more, on the live maps, for `rehearse`; the caller closes it."""
         live = self.program
-        own = [name for name, held in live.maps.items() if not borrowed(held.shape)]
-        with live.twin(own=own) as twin:
-            ifindex = program.interface_index(self._interface)
-            faults = rehearse(twin, ifindex, self.read_back(), self.ring_real)
-        if faults:
-            raise RehearsalFailedError(faults)
+        return live.twin(own=[name for name, held in live.maps.items() if not borrowed(held.shape)])
+
+    def rehearse(self, twin: Program, some: tuple[int, int] | None = None) -> tuple[str, ...]:
+        """What the twin gets wrong on the live maps, in words; no packet leaves.
+
+        `some` is (first, count): so many of the VIPs only, the first again after the last.
+        """
+        ifindex = program.interface_index(self._interface)
+        applied = self._applied
+        held = applied[1] if applied is not None else self.read_back()
+        if some is not None and len(held.vips) > some[1]:
+            first = some[0] % len(held.vips)
+            vips = (held.vips + held.vips)[first : first + some[1]]
+            held = replace(held, vips=vips)
+        return rehearse(twin, ifindex, held, self.ring_real)
 
     def open_private(self, pin_dir: Path | None = None, *, queues: int = 1) -> None:
         """Loads without attaching; without `pin_dir` in private maps, for trials and tests."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from edge_lb.agent import EdgeAgent
+from edge_lb.announce_admin import AnnounceSeat
 from edge_lb.datapath import Datapath
 from edge_lb.edge_plan import EdgePlan
 from edge_lb.edge_seen import EdgeSeen
@@ -32,13 +33,14 @@ def serve_edge(
     follower: FleetFollower,
     datapath: Datapath,
     events: EventLog,
+    announcing: AnnounceSeat,
     reload: Callable[[], None],
     read_fleet: Callable[[], Fleet],
     *,
     started_s: float,
 ) -> None:
     """Put every route and metric of an edge on its admin server. `started_s` is Unix time."""
-    shown = EdgeViews(host, agent, follower, datapath, started_s=started_s)
+    shown = EdgeViews(host, agent, follower, datapath, announcing, started_s=started_s)
     verbs = EdgeVerbs(agent, events, reload)
     admin.show("/status", shown.status)
     admin.show("/vips", shown.vips)
@@ -55,6 +57,7 @@ def serve_edge(
     admin.change("/edge/drain", verbs.drain_edge)
     admin.change("/edge/undrain", verbs.undrain_edge)
     admin.change("/reload", verbs.reload)
+    announcing.serve(admin, registry)
     serve_filter(admin, registry, agent, events)
     _register(registry, agent, datapath)
 

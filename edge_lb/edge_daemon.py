@@ -15,6 +15,7 @@ from random import Random
 from bpf import program
 from edge_lb import prober
 from edge_lb.agent import EdgeAgent, EdgeSettings
+from edge_lb.announce_admin import AnnounceSeat
 from edge_lb.datapath import Datapath
 from edge_lb.edge_admin import serve_edge
 from edge_lb.filter import capacity_faults as filter_capacity_faults
@@ -24,6 +25,7 @@ from edge_lb.prober import Prober
 from edge_lb.refusals import need_interface, need_root, translated
 from edge_lb.seats import capacity_faults
 from edge_lb.sysctls import Sysctls, edge_wanted
+from edge_lb.watchdog import Watchdog
 from gslb.fleet.config import ConfigError, Fault, load_fleet, nearest
 from gslb.fleet.host import EdgeHost, fleet_path, load_host
 from gslb.fleet.model import EdgeName, Encap, Fleet, SiteName
@@ -31,7 +33,7 @@ from gslb.service import clock, log
 from gslb.service.admin import AdminServer
 from gslb.service.events import EventLog
 from gslb.service.follow import FleetFollower
-from gslb.service.lifecycle import ExitCode, hold_lock, live
+from gslb.service.lifecycle import ExitCode, Part, hold_lock, live
 from gslb.service.metrics import Registry
 from gslb.service.stores import open_store
 
@@ -139,6 +141,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
         _set_sysctls(host, fresh)
         agent.adopt(fresh)
 
+    watchdog = Watchdog(datapath, events)
     admin = AdminServer(Path(host.host.admin_socket), events, registry)
     serve_edge(
         admin,
@@ -148,24 +151,25 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
         follower,
         datapath,
         events,
+        AnnounceSeat(host, agent, follower, datapath, watchdog),
         reload,
         lambda: load_edge(path)[1],
         started_s=started_s,
     )
+    parts: list[Part] = [
+        admin,
+        follower,
+        way,
+        agent.checker,
+        agent,
+        agent.publisher,
+        agent.hearing,
+        agent.next_hops,
+    ]
+    if host.bgp is not None:
+        parts.append(watchdog)
     try:
-        await live(
-            [
-                admin,
-                follower,
-                way,
-                agent.checker,
-                agent,
-                agent.publisher,
-                agent.hearing,
-                agent.next_hops,
-            ],
-            reload=reload,
-        )
+        await live(parts, reload=reload)
     finally:
         await store.close()
 
@@ -200,6 +204,13 @@ def _faults(host: EdgeHost, fleet: Fleet) -> list[tuple[str, str, str]]:
     elif EdgeName(host.host.name) not in site.edges:
         reason = f"`{host.host.name}` is no edge of site `{site.name}`"
         found.append(("$.host.name", reason, nearest(host.host.name, site.edges)))
+    if host.bgp is not None:
+        own = {4: host.bgp.local_address, 6: host.bgp.local_address_v6}
+        for vip in fleet.vips_of_site(SiteName(host.edge.site)):
+            if not own[vip.address.version]:
+                at = "$.bgp.local_address" + ("_v6" if vip.address.version == 6 else "")
+                found.append((at, f"missing, and VIP `{vip.name}` is {vip.address}", "name one"))
+                break
     if not host.edge.tunnel_source_v6:
         found += [
             ("$.edge.tunnel_source_v6", f"missing, and VIP `{vip}` has the real {real}", "name one")

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge_lb.agent import EdgeAgent
+from edge_lb.announce_admin import AnnounceSeat
 from edge_lb.datapath import Datapath, UnknownVipError
 from edge_lb.flow import Flow
 from edge_lb.held import IP_PROTOCOLS
@@ -45,6 +46,7 @@ class EdgeViews:
         agent: EdgeAgent,
         follower: FleetFollower,
         datapath: Datapath,
+        announcing: AnnounceSeat,
         *,
         started_s: float,
     ) -> None:
@@ -52,6 +54,7 @@ class EdgeViews:
         self._agent = agent
         self._follower = follower
         self._datapath = datapath
+        self._announcing = announcing
         self._started_s = started_s
 
     async def status(self, _params: Mapping[str, str]) -> views.Status:
@@ -74,6 +77,7 @@ class EdgeViews:
             vips=rows,
             counters=self._counters(),
             datapath=f"xdp native on {self._host.edge.interface}",
+            announcing=self._announcing.words(),
         )
 
     async def vips(self, _params: Mapping[str, str]) -> views.VipList:
@@ -220,6 +224,7 @@ class EdgeViews:
         if agent.publisher.trouble:
             lines.append(f"store: {agent.publisher.trouble}")
         lines += [text for text in _troubles(agent) if text]
+        lines += self._announcing.troubles()
         lines += [
             f"VIP {vip.name} is IPv6: checked and published, not forwarded by this program"
             for vip in agent.fleet.vips_of_site(agent.settings.site)

@@ -85,6 +85,35 @@ class EdgeSection(_Section, frozen=True):
     beat_s: float = 1.0
 
 
+class NeighborSection(_Section, frozen=True):
+    """[[bgp.neighbors]]: a router that is told of the VIPs."""
+
+    address: str
+    peer_as: int
+
+
+class BgpSection(_Section, frozen=True):
+    """[bgp] of an edge. VIPs are announced from the local address of their family."""
+
+    local_as: int
+    neighbors: tuple[NeighborSection, ...]
+    local_address: str = ""
+    local_address_v6: str = ""
+    router_id: str = ""  # an IPv4 address; empty: `local_address`
+    hold_s: int = 9
+    med: int = 0
+    local_preference: int = 100  # BGP tells it to neighbors of the same AS only
+    communities: tuple[str, ...] = ()
+    drain_med: int = 1000
+    drain_local_preference: int = 0
+    drain_communities: tuple[str, ...] = ("65535:0",)  # GRACEFUL_SHUTDOWN, RFC 8326
+    fault_s: float = 3.0  # how long a fault that the agent tells must stand
+    return_s: float = 3.0  # how long the data path must work before it is announced (again)
+    join_max_s: float = 10.0  # how long a new edge waits for its site's histories
+    quiet_s: float = 10.0  # how long no packet of a VIP may come before a drained edge withdraws
+    drain_max_s: float = 3600.0
+
+
 class RealSection(_Section, frozen=True):
     """[real]. `name` is a real of fleet.toml; the daemon binds the VIPs that name it."""
 
@@ -116,6 +145,7 @@ class EdgeHost(_Section, frozen=True):
     host: HostSection
     store: StoreSection
     edge: EdgeSection
+    bgp: BgpSection | None = None
 
 
 class RealHost(_Section, frozen=True):
@@ -187,9 +217,69 @@ def _faults(host: DnsHost | HttpsHost | EdgeHost | RealHost) -> _Found:
                 found.append(("$.edge.lease_s", "shorter than two beats", advice))
             if not 576 <= host.edge.mtu <= 9216:
                 found.append(("$.edge.mtu", "out of range", "576..9216"))
+            if host.bgp is not None:
+                found += bgp_faults(host.bgp)
         case RealHost():
             pass
     return found
+
+
+def bgp_faults(bgp: BgpSection) -> _Found:
+    """What is wrong with the way VIPs are announced."""
+    found: _Found = []
+    locals_ = {4: bgp.local_address, 6: bgp.local_address_v6}
+    for name, version in (("local_address", 4), ("local_address_v6", 6)):
+        if locals_[version]:
+            found += _address_fault(f"$.bgp.{name}", locals_[version], version)
+    if not any(locals_.values()):
+        found.append(("$.bgp.local_address", "missing", "the address that this edge speaks from"))
+    if bgp.router_id or not bgp.local_address:
+        found += _address_fault("$.bgp.router_id", bgp.router_id, 4)
+    if not bgp.neighbors:
+        found.append(("$.bgp.neighbors", "no router to tell", "[[bgp.neighbors]], one a router"))
+    for number, neighbor in enumerate(bgp.neighbors):
+        at = f"$.bgp.neighbors[{number}]"
+        found += _as_fault(f"{at}.peer_as", neighbor.peer_as)
+        try:
+            version = ip_address(neighbor.address).version
+        except ValueError:
+            found.append((f"{at}.address", f"`{neighbor.address}` is not an IP address", ""))
+            continue
+        if not locals_[version]:
+            reason = f"IPv{version}, and this edge has no local address of that family"
+            found.append((f"{at}.address", reason, "set it beside"))
+    found += _as_fault("$.bgp.local_as", bgp.local_as)
+    if not 3 <= bgp.hold_s <= 65535:
+        found.append(("$.bgp.hold_s", "out of range", "3..65535 (RFC 4271)"))
+    for name in ("med", "drain_med", "local_preference", "drain_local_preference"):
+        if not 0 <= getattr(bgp, name) < 2**32:
+            found.append((f"$.bgp.{name}", "out of range", "0..4294967295"))
+    for name in ("communities", "drain_communities"):
+        for number, text in enumerate(getattr(bgp, name)):
+            if not _is_community(text):
+                reason = f"`{text}` is not a community"
+                found.append((f"$.bgp.{name}[{number}]", reason, "like 65535:0"))
+    for name in ("fault_s", "return_s", "join_max_s", "quiet_s", "drain_max_s"):
+        if not 0 <= getattr(bgp, name) <= 86_400:
+            found.append((f"$.bgp.{name}", "out of range", "0..86400 seconds"))
+    if _told(bgp, "") == _told(bgp, "drain_"):
+        advice = "another med, local preference or community"
+        found.append(("$.bgp.drain_med", "a drained edge announces as one that is not", advice))
+    return found
+
+
+def _told(bgp: BgpSection, prefix: str) -> tuple[object, ...]:
+    names = ("med", "local_preference", "communities")
+    return tuple(getattr(bgp, prefix + name) for name in names)
+
+
+def _as_fault(at: str, number: int) -> _Found:
+    return [] if 1 <= number < 2**32 else [(at, "not an AS number", "1..4294967295")]
+
+
+def _is_community(text: str) -> bool:
+    parts = text.split(":")
+    return len(parts) == 2 and all(part.isdigit() and int(part) <= 65535 for part in parts)
 
 
 def _store_faults(store: StoreSection) -> _Found:

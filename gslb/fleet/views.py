@@ -126,6 +126,7 @@ class Status(View, frozen=True):
     sites: tuple[SiteRow, ...] = ()
     counters: tuple[CounterRow, ...] = ()
     datapath: str = ""  # like "xdp native on eth0"
+    announcing: str = ""  # like "ANNOUNCED, 3 addresses, 2 of 2 sessions up: the data path works"
     schema: str = "waypost/status/1"
 
 

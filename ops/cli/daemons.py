@@ -1,4 +1,4 @@
-"""`waypost dns|https|edge` and the daemon behind `waypost real`: each becomes its own process.
+"""`waypost dns|https|edge|announce`, the daemon behind `waypost real`: each becomes its process.
 
 Owns which module a role's daemon is. The command's process turns into the daemon, so that signals,
 exit codes and the process id are the daemon's own.
@@ -23,6 +23,7 @@ MODULES = {
     "dns": ("gslb",),
     "https": ("httpdns",),
     "edge": ("edge_lb", "agent"),
+    "announce": ("edge_lb", "announce"),
     "real": ("edge_lb", "real"),
 }
 
@@ -91,3 +92,14 @@ def edge(*, config: Path, check: bool, undo: bool) -> None:
     It checks reals, steers packets and reports health.
     """
     run_daemon("edge", config, *(["--check"] if check else []), *(["--undo"] if undo else []))
+
+
+@click.command()
+@config_option("edge")
+@click.option("--check", is_flag=True, help="Check the configuration and end.")
+def announce(*, config: Path, check: bool) -> None:
+    """Run the BGP speaker of an edge.
+
+    It tells the routers of [[bgp.neighbors]] which VIPs to send to this edge.
+    """
+    run_daemon("announce", config, *(["--check"] if check else []))

@@ -16,7 +16,7 @@ from gslb.service.lifecycle import ExitCode, guarded
 from ops.cli.answer import answer
 from ops.cli.capture import capture
 from ops.cli.config import config
-from ops.cli.daemons import dns, edge, https
+from ops.cli.daemons import announce, dns, edge, https
 from ops.cli.datapath import datapath
 from ops.cli.drops import drops
 from ops.cli.events import events
@@ -79,6 +79,7 @@ for command in (
     dns,
     https,
     edge,
+    announce,
     completion,
     version,
 ):

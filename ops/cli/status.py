@@ -53,6 +53,8 @@ def draw_status(view: Status, now_s: float, style: Style) -> str:
         facts.append(view.datapath)
     facts += [f"up {tables.age(view.uptime_s)}", f"version {view.version}"]
     parts = ["   ".join(facts) + "\n"]
+    if view.announcing:
+        parts.append(f"announced: {view.announcing}\n")
     parts += [f"trouble: {line}\n" for line in view.trouble]
     counters = [
         (row.name, tables.count(row.packets, style), tables.count(row.bytes or -1, style))

@@ -25,7 +25,7 @@ from bpf.program import BPFFS
 from edge_lb.vip_traffic import traffic_pins
 
 V = TypeVar("V", bound=msgspec.Struct)
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 """A bound on every wait, so that a fault ends a test; no test waits for it to pass."""
 
 _SERVER = """
