@@ -14,13 +14,12 @@ from ipaddress import IPv4Address, IPv6Address
 from random import Random
 
 from bpf.errors import BpfError
-from edge_lb.chaining import Words
+from edge_lb.chaining import words_of
 from edge_lb.checker import Checker
 from edge_lb.checks import CheckResult
 from edge_lb.datapath import Datapath
 from edge_lb.filter_keeper import FilterKeeper
 from edge_lb.gateway import Gateway
-from edge_lb.hearing import Hearing
 from edge_lb.held import Held
 from edge_lb.judge import Judge, Target, targets_of
 from edge_lb.load import LoadMeter
@@ -30,10 +29,12 @@ from edge_lb.plan import Changes, Plan, diff
 from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
 from edge_lb.prober import Prober
 from edge_lb.publish import Publisher, Speaker
+from edge_lb.real_flows import CHAINED_S, WATCHED_S, RealFlows
 from edge_lb.report import Content, content
 from edge_lb.seats import FoundReal, FoundVip, Seats, assign, recover
 from edge_lb.wills import Wills
 from gslb.fleet.health import Override, OverrideKind
+from gslb.fleet.history import RealReport
 from gslb.fleet.model import Address, EdgeName, Fleet, RealName, SiteName, VipName
 from gslb.fleet.snapshot import Holdings
 from gslb.fleet.store import Store
@@ -97,8 +98,8 @@ class EdgeAgent:
             memory.history,
             memory.serving_since,
         )
-        self.hearing = Hearing(
-            store, settings.site, wanted=lambda: self.planner.has_chains, hear=self._on_words
+        self.real_flows = RealFlows(
+            store, settings.site, pace=self._flows_pace, hear=self._on_reports
         )
         self.publisher = Publisher(
             Speaker(
@@ -221,6 +222,12 @@ class EdgeAgent:
             doubt=self.judge.doubt,
         )
 
+    def _flows_pace(self) -> float | None:
+        """How often what reals hold is asked for: more often while somebody watches a drain."""
+        if self.drained:
+            return WATCHED_S
+        return CHAINED_S if self.planner.has_chains else None
+
     def _targets(self) -> dict[tuple[VipName, RealName], Target]:
         return targets_of(self.fleet, self.settings.site, self.seats)
 
@@ -297,8 +304,8 @@ class EdgeAgent:
     def _now(self) -> Moment:
         return Moment(unix_s=clock.unix_s(), monotonic_s=clock.monotonic_s())
 
-    def _on_words(self, words: Words) -> None:
-        if self.planner.hear(words):
+    def _on_reports(self, reports: tuple[RealReport, ...]) -> None:
+        if self.planner.hear(words_of(reports)):
             self.wake()
 
     def _recovered(self, held: Held) -> Seats:

@@ -45,6 +45,7 @@ def serve_edge(
     admin.show("/status", shown.status)
     admin.show("/vips", shown.vips)
     admin.show("/reals", shown.reals)
+    admin.show("/drains", shown.drains.drains)
     admin.show("/drops", shown.drops)
     admin.show("/flow", shown.flow)
     admin.show("/datapath", shown.datapath)
@@ -140,6 +141,12 @@ def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
         "1 while the store cannot be written",
         "gauge",
         lambda: [({}, float(bool(agent.publisher.trouble)))],
+    )
+    registry.register(
+        "edge_real_reports_malformed",
+        "reports of reals that the last look left out",
+        "gauge",
+        lambda: [({}, float(agent.real_flows.malformed))],
     )
     registry.register(
         "edge_generation",

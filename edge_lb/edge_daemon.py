@@ -163,7 +163,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
         agent.checker,
         agent,
         agent.publisher,
-        agent.hearing,
+        agent.real_flows,
         agent.next_hops,
     ]
     if host.bgp is not None:

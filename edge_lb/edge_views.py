@@ -13,6 +13,7 @@ from pathlib import Path
 from edge_lb.agent import EdgeAgent
 from edge_lb.announce_admin import AnnounceSeat
 from edge_lb.datapath import Datapath, UnknownVipError
+from edge_lb.edge_drains import EdgeDrains
 from edge_lb.flow import Flow
 from edge_lb.held import IP_PROTOCOLS
 from edge_lb.seats import seat_name
@@ -56,6 +57,7 @@ class EdgeViews:
         self._datapath = datapath
         self._announcing = announcing
         self._started_s = started_s
+        self.drains = EdgeDrains(agent)
 
     async def status(self, _params: Mapping[str, str]) -> views.Status:
         """GET /status"""
@@ -78,6 +80,7 @@ class EdgeViews:
             counters=self._counters(),
             datapath=f"xdp native on {self._host.edge.interface}",
             announcing=self._announcing.words(),
+            drains=self.drains.rows(),
         )
 
     async def vips(self, _params: Mapping[str, str]) -> views.VipList:
@@ -90,8 +93,12 @@ class EdgeViews:
         planned = {vip.name: Tally(vip.ring) for vip in agent.plan.vips} if agent.plan else {}
         counters = self._datapath.real_counters(s.index for s in agent.seats.reals.values())
         rows: list[views.RealRow] = []
+        now_s = clock.monotonic_s()
+        left_on = {row.name: row.words for row in self.drains.rows()}
         for vip in agent.content().vips:
             for health in vip.reals:
+                held = agent.real_flows.fresh(health.name, now_s)
+                left = held.of(vip.name) if held is not None else None
                 real = agent.fleet.reals[RealName(health.name)]
                 seat = agent.seats.reals[seat_name(vip.name, health.name)]
                 rows.append(
@@ -106,9 +113,11 @@ class EdgeViews:
                         since_s=health.since_s,
                         slots=planned.get(vip.name, Tally())[seat.index],
                         packets=counters[seat.index].packets,
-                        reason=health.reason,
+                        reason="; ".join(filter(None, (health.reason, left_on.get(health.name)))),
                         edge=self._host.host.name,
                         bytes=counters[seat.index].bytes,
+                        flows=left.flows if left is not None else -1,
+                        oldest_s=(left.oldest_s or 0.0) if left is not None else 0.0,
                     )
                 )
         return views.RealList(reals=tuple(rows), generation=agent.publisher.generation)

@@ -1,11 +1,13 @@
 """A flow and its slot: the Python twin of bpf/flow.h.
 
-Owns the flow hash on this side. Called by datapath.py to tell where a flow goes, and by tests,
-which compare it with the loaded program over many flows. Pure. Change both or none.
+Owns the flow hash on this side. Called by datapath.py to tell where a flow goes, by census.py to
+count flows by slot, and by tests, which compare it with the loaded program over many flows. Pure.
+Change both or none.
 """
 
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
+from struct import Struct
 
 from bpf.services import MULTIPLIER, WORD
 from edge_lb.maglev import RING_SLOTS
@@ -16,6 +18,7 @@ Address = IPv4Address | IPv6Address
 SEED = 0x57A7905700000001
 FINISH = 0xBF58476D1CE4E5B9
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
+_WORDS = Struct("<4I")  # sixteen octets as the CPU reads them in words of four
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +40,12 @@ def as_memory_sees(flow: Flow, options: VipOptions) -> Flow:
 
 def as_ring_sees(flow: Flow, options: VipOptions) -> Flow:
     """The flow that the data plane hashes: without ports where a client's flows go together."""
-    together = options.affinity is Affinity.SOURCE or options.fragments is Fragments.TWO_TUPLE
-    return replace(flow, client_port=0, vip_port=0) if together else flow
+    return flow if ring_knows_ports(options) else replace(flow, client_port=0, vip_port=0)
+
+
+def ring_knows_ports(options: VipOptions) -> bool:
+    """Whether flows between the same two addresses may have different slots."""
+    return options.affinity is Affinity.FLOW and options.fragments is not Fragments.TWO_TUPLE
 
 
 def address_octets(address: Address) -> bytes:
@@ -55,17 +62,21 @@ def address_from_octets(octets: bytes) -> Address:
 
 def flow_hash(flow: Flow) -> int:
     """64 bits, the same on every edge."""
-    client, vip = _words(flow.client), _words(flow.vip)
-    ports = int.from_bytes(
-        flow.client_port.to_bytes(2, "big") + flow.vip_port.to_bytes(2, "big"), "little"
-    )
+    ports = flow.client_port.to_bytes(2, "big") + flow.vip_port.to_bytes(2, "big")
+    return octets_hash(address_octets(flow.client), address_octets(flow.vip), ports, flow.protocol)
+
+
+def octets_hash(client_octets: bytes, vip_octets: bytes, port_octets: bytes, protocol: int) -> int:
+    """The same of octets as packets have them: the client's port, then the VIP's."""
+    client, vip = _WORDS.unpack(client_octets), _WORDS.unpack(vip_octets)
+    ports = int.from_bytes(port_octets, "little")
     value = SEED
-    if flow.vip.version == 6:
+    if not vip_octets.startswith(MAPPED_PREFIX):
         value = _round(value, client[0], client[1])
         value = _round(value, client[2], vip[2])
         value = _round(value, vip[0], vip[1])
     value = _round(value, client[3], vip[3])
-    value = _round(value, ports, flow.protocol)
+    value = _round(value, ports, protocol)
     value = value * FINISH & WORD
     return value ^ value >> 32
 
@@ -78,12 +89,6 @@ def slot(flow: Flow) -> int:
 def slot_of_hash(value: int) -> int:
     """The slot of a flow's hash: its upper half, scaled."""
     return (value >> 32) * RING_SLOTS >> 32
-
-
-def _words(address: Address) -> tuple[int, ...]:
-    """Sixteen bytes as the CPU reads them in words of four."""
-    octets = address_octets(address)
-    return tuple(int.from_bytes(octets[at : at + 4], "little") for at in range(0, 16, 4))
 
 
 def _round(value: int, low: int, high: int) -> int:

@@ -2,8 +2,8 @@
 
 Owns `python -m edge_lb real`. A stop leaves everything working, so that a restart drops no
 connection; `undo` removes the addresses, the kernel settings, the programs and their pins, and
-nothing that was there before. It needs no store: fleet.toml says which VIPs name this real. What
-hinders only the counting of VIPs is told, and hinders nothing else.
+nothing that was there before. It needs no store to serve: fleet.toml says which VIPs name this
+real. What hinders only the counting of VIPs or of flows is told, and hinders nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from bpf.errors import BpfError
 from edge_lb.binding import Binding, vips_of_real
+from edge_lb.census_taker import CensusTaker, register_census
 from edge_lb.edge_views import distribution_version
 from edge_lb.nexthop import NextHops
 from edge_lb.peers import peers_of
@@ -34,6 +35,7 @@ from gslb.service.admin import AdminRefusal, AdminServer
 from gslb.service.events import EventLog
 from gslb.service.lifecycle import ExitCode, Refused, hold_lock, live
 from gslb.service.metrics import Registry, Sample
+from gslb.service.stores import open_store
 
 ROLE = "real"
 LOOK_S = 5.0  # how soon an address that someone removed is bound again
@@ -106,6 +108,10 @@ class RealAgent:
         self.unwrapper = Unwrapper(host.real.interface, Path(host.real.pin_dir))
         self.traffic = VipTraffic(host.real.interface, Path(host.real.pin_dir))
         self.uncounted = ""  # why VIPs are not counted
+        self.store = open_store(host.store) if host.store is not None else None
+        self.census = CensusTaker(
+            RealName(host.real.name), lambda: self.fleet, self.store, self.events
+        )
         self._path = path
         self._started_s = clock.unix_s()
         self._sysctls = Sysctls(state_dir)
@@ -179,7 +185,8 @@ class RealAgent:
 
     async def show_status(self, _params: Mapping[str, str]) -> views.Status:
         """GET /status"""
-        trouble = (self.trouble,) if self.trouble else ()
+        store = f"store: {self.census.store_trouble}" if self.census.store_trouble else ""
+        trouble = tuple(text for text in (self.trouble, store) if text)
         return views.Status(
             role=ROLE,
             host=self.host.host.name,
@@ -188,7 +195,7 @@ class RealAgent:
             generation=0,
             config_hash=self.fleet.config_hash,
             config_at_s=self.adopted_at_s,
-            store="not used",
+            store=self.census.store_words,
             uptime_s=round(clock.unix_s() - self._started_s, 1),
             well=not trouble,
             trouble=trouble,
@@ -258,6 +265,7 @@ class RealAgent:
         for vip in self.fleet.vips.values():
             if self.real.name in vip.reals:
                 traffic = counted.get(vip.address, UNKNOWN)
+                held = self.census.flows.get(vip.name)
                 yield views.VipRow(
                     name=vip.name,
                     site=vip.site,
@@ -274,6 +282,8 @@ class RealAgent:
                     received_bytes=traffic.received.bytes,
                     sent_packets=traffic.sent.packets,
                     sent_bytes=traffic.sent.bytes,
+                    flows=held.flows if held is not None else -1,
+                    oldest_s=(held.oldest_s or 0.0) if held is not None else 0.0,
                 )
 
     def _counters(self) -> tuple[views.CounterRow, ...]:
@@ -286,7 +296,11 @@ class RealAgent:
         words = "l2: nothing to unwrap"
         if self.unwrapper.is_open:
             words = f"unwraps GUE and IPIP on {self.host.real.interface}, xdp native"
-        return f"{words}; VIPs are not counted: {self.uncounted}" if self.uncounted else words
+        if self.uncounted:
+            words = f"{words}; VIPs are not counted: {self.uncounted}"
+        if self.census.trouble:
+            words = f"{words}; flows are not counted: {self.census.trouble}"
+        return words
 
 
 async def _live(host: RealHost, agent: RealAgent) -> None:
@@ -304,9 +318,14 @@ async def _live(host: RealHost, agent: RealAgent) -> None:
         agent.depths,
     )
     register_traffic(registry, agent.traffic)
+    register_census(registry, agent.census)
     admin = AdminServer(Path(host.host.admin_socket), agent.events, registry)
     admin.show("/status", agent.show_status)
     admin.show("/vips", agent.show_vips)
     admin.show("/drops", agent.show_drops)
     admin.change("/reload", agent.change_reload)
-    await live([admin, agent, agent.next_hops], reload=agent.reload)
+    try:
+        await live([admin, agent, agent.next_hops, agent.census], reload=agent.reload)
+    finally:
+        if agent.store is not None:
+            await agent.store.close()

@@ -149,10 +149,11 @@ class EdgeHost(_Section, frozen=True):
 
 
 class RealHost(_Section, frozen=True):
-    """real.toml"""
+    """real.toml. Without a store a real serves all the same; edges do not learn of its flows."""
 
     host: HostSection
     real: RealSection
+    store: StoreSection | None = None
 
 
 Host = TypeVar("Host", DnsHost, HttpsHost, EdgeHost, RealHost)
@@ -190,7 +191,7 @@ def _faults(host: DnsHost | HttpsHost | EdgeHost | RealHost) -> _Found:
     found: _Found = []
     if host.host.log_level not in {"debug", "info", "warning", "error"}:
         found.append(("$.host.log_level", "unknown level", "debug, info, warning or error"))
-    if not isinstance(host, RealHost):
+    if host.store is not None:
         found += _store_faults(host.store)
     match host:
         case DnsHost():

@@ -36,6 +36,8 @@ class VipRow(View, frozen=True):
     received_bytes: int = -1
     sent_packets: int = -1
     sent_bytes: int = -1
+    flows: int = -1  # that the real holds
+    oldest_s: float = 0.0  # since when the oldest of them is known
 
 
 class RealRow(View, frozen=True):
@@ -54,6 +56,33 @@ class RealRow(View, frozen=True):
     reason: str
     edge: str
     bytes: int = -1  # where not known
+    flows: int = -1  # of this VIP, as the real counts them while somebody asks; -1: not counted
+    oldest_s: float = 0.0  # since when the oldest of them is known; 0: none
+
+
+class DrainRow(View, frozen=True):
+    """A drained real, and the flows that are left on it over all VIPs, as it counts them."""
+
+    name: str
+    by: str
+    reason: str
+    at_s: float
+    flows: int  # -1: not counted since the drain
+    oldest_s: float  # since when the oldest of them is known; 0: none
+    quiet_since_s: float  # 0: not quiet
+    words: str
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no flow is left."""
+        return self.flows == 0
+
+
+class Drains(View, frozen=True):
+    """GET /drains: every drained real of the site."""
+
+    drains: tuple[DrainRow, ...]
+    schema: str = "waypost/drains/1"
 
 
 class VipList(View, frozen=True):
@@ -127,6 +156,7 @@ class Status(View, frozen=True):
     counters: tuple[CounterRow, ...] = ()
     datapath: str = ""  # like "xdp native on eth0"
     announcing: str = ""  # like "ANNOUNCED, 3 addresses, 2 of 2 sessions up: the data path works"
+    drains: tuple[DrainRow, ...] = ()
     schema: str = "waypost/status/1"
 
 

@@ -96,7 +96,7 @@ def draw_reals(rows: tuple[RealRow, ...], now_s: float, style: Style) -> str:
     """Reals, one a line for each VIP and edge."""
     columns = (
         *tables.left("REAL", "VIP", "SITE", "ADDRESS", "STATE"),
-        *tables.right("SINCE", "WEIGHT", "SLOTS", "PACKETS", "BYTES"),
+        *tables.right("SINCE", "WEIGHT", "SLOTS", "PACKETS", "BYTES", "FLOWS", "OLDEST"),
         *tables.left("ENCAP", "EDGE", "REASON"),
     )
     cells = [
@@ -111,6 +111,8 @@ def draw_reals(rows: tuple[RealRow, ...], now_s: float, style: Style) -> str:
             tables.count(row.slots, style),
             tables.count(row.packets, style),
             tables.count(row.bytes, style),
+            tables.count(row.flows, style),
+            tables.age(now_s - row.oldest_s) if row.oldest_s > 0 else "",
             row.encap,
             row.edge,
             row.reason,

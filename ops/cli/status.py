@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gslb.fleet.views import SiteRow, Status, VipRow
+from gslb.fleet.views import DrainRow, SiteRow, Status, VipRow
 from gslb.service.lifecycle import ExitCode
 from ops.cli import tables
 from ops.cli.seat import seat, shared_options
@@ -63,7 +63,9 @@ def draw_status(view: Status, now_s: float, style: Style) -> str:
     ]
     sections = (
         draw_vips(view.vips, style),
+        draw_drains(view.drains, now_s, style),
         draw_traffic(view.vips, style),
+        draw_flows(view.vips, now_s, style),
         draw_sites(view.sites, style),
         tables.draw((*tables.left("COUNTED"), *tables.right("NUMBER", "BYTES")), counters, style),
     )
@@ -109,6 +111,43 @@ def draw_traffic(rows: tuple[VipRow, ...], style: Style) -> str:
             tables.count(row.sent_bytes, style),
         )
         for address, row in known.items()
+    ]
+    return tables.draw(columns, cells, style)
+
+
+def draw_flows(rows: tuple[VipRow, ...], now_s: float, style: Style) -> str:
+    """What flows a real holds, one VIP a line; nothing where that is not known."""
+    columns = (*tables.left("VIP"), *tables.right("FLOWS", "OLDEST"))
+    cells = [
+        (
+            row.name,
+            tables.count(row.flows, style),
+            tables.age(now_s - row.oldest_s) if row.oldest_s > 0 else "",
+        )
+        for row in rows
+        if row.flows >= 0
+    ]
+    return tables.draw(columns, cells, style)
+
+
+def draw_drains(rows: tuple[DrainRow, ...], now_s: float, style: Style) -> str:
+    """What operators drained, one real a line, with what is left on it."""
+    columns = (
+        *tables.left("DRAINED", "BY"),
+        *tables.right("SINCE", "FLOWS", "OLDEST"),
+        *tables.left("LEFT", "REASON"),
+    )
+    cells = [
+        (
+            row.name,
+            row.by,
+            tables.age(now_s - row.at_s),
+            tables.count(row.flows, style),
+            tables.age(now_s - row.oldest_s) if row.oldest_s > 0 else "",
+            row.words,
+            row.reason,
+        )
+        for row in rows
     ]
     return tables.draw(columns, cells, style)
 

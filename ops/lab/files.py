@@ -73,7 +73,7 @@ def write_all(*, redis: bool) -> None:
     for edge in EDGES:
         _write(f"{edge.name}.toml", _host(edge.name) + store + _edge(edge))
     for real in REALS:
-        _write(f"{real.name}.toml", _host(real.name) + _real(real))
+        _write(f"{real.name}.toml", _host(real.name) + store + _real(real))
         _write(f"{real.name}.nginx.conf", _nginx(real))
         (paths.STATE_DIR / real.name).mkdir(exist_ok=True)
     write_certificate()

@@ -57,7 +57,9 @@ with contextlib.suppress(ConnectionRefusedError):
 class RealHost:
     """One real's files and daemon."""
 
-    def __init__(self, world: SiteWorld, *, encap: str = "gue", more: str = "") -> None:
+    def __init__(
+        self, world: SiteWorld, *, encap: str = "gue", more: str = "", store: str = ""
+    ) -> None:
         self.world = world
         self.fleet = FLEET.replace("ENCAP", encap) + more
         self.admin = world.folder / "real.sock"
@@ -66,7 +68,7 @@ class RealHost:
             "real.toml",
             f'[host]\nname = "web1"\nfleet = "fleet.toml"\nadmin_socket = "{self.admin}"\n'
             f'state_dir = "{world.folder / "state"}"\n'
-            f'[real]\nname = "web1"\ninterface = "eth0"\npin_dir = "{world.pin_dir}"\n',
+            f'[real]\nname = "web1"\ninterface = "eth0"\npin_dir = "{world.pin_dir}"\n{store}',
         )
         self.daemon = self.start()
 

@@ -99,6 +99,39 @@ REALS = (
     _real("fra-web3", "api-fra", "DOWN", "connect timeout 1.0 s", slots=-1),
 )
 
+DRAINS = (
+    views.DrainRow(
+        name="fra-web2",
+        by="anna",
+        reason="kernel upgrade",
+        at_s=NOW_S - 250.0,
+        flows=12,
+        oldest_s=NOW_S - 7205.0,
+        quiet_since_s=0.0,
+        words="12 flows left",
+    ),
+    views.DrainRow(
+        name="fra-web4",
+        by="ben",
+        reason="no reason given",
+        at_s=NOW_S - 90.0,
+        flows=0,
+        oldest_s=0.0,
+        quiet_since_s=NOW_S - 15.0,
+        words="quiet since 2027-01-15T07:59:45Z",
+    ),
+    views.DrainRow(
+        name="fra-web5",
+        by="ben",
+        reason="no reason given",
+        at_s=NOW_S - 70.0,
+        flows=-1,
+        oldest_s=0.0,
+        quiet_since_s=0.0,
+        words="not counted: the real's agent reports nothing",
+    ),
+)
+
 STATUS = views.Status(
     role="edge",
     host="fra-edge1",
@@ -121,6 +154,7 @@ STATUS = views.Status(
         views.CounterRow(name="DROPPED_SHORT", packets=0, bytes=0),
     ),
     datapath="xdp native on eth0",
+    drains=DRAINS,
 )
 
 UNWELL = views.Status(
@@ -431,6 +465,7 @@ def _edge(world: World) -> AdminServer:
         "/status": STATUS,
         "/vips": views.VipList(vips=VIPS, generation=4182),
         "/reals": views.RealList(reals=REALS, generation=4182),
+        "/drains": views.Drains(drains=DRAINS),
         "/drops": DROPS,
         "/flow": FLOW,
         "/datapath": DATAPATH,

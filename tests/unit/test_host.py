@@ -180,8 +180,14 @@ def test_each_role_has_a_unit_that_checks_before_it_starts(role: str) -> None:
         (
             "real",
             "[real]\n",
-            "[store]\n[real]\n",
-            "$.store: unknown key (one of: host, real)",
+            "[edge]\n[real]\n",
+            "$.edge: unknown key (one of: host, real, store)",
+        ),
+        (
+            "real",
+            'url = "redis://192.0.2.250:6379/0"',
+            'url = "192.0.2.250:6379"',
+            "$.store.url: not a Redis URL (like redis://192.0.2.1:6379/0)",
         ),
     ],
 )

@@ -1,0 +1,136 @@
+"""What an edge takes from the reports of reals: a real SQLite file, and a clock of our own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_lb import real_flows
+from edge_lb.maglev import RING_SLOTS
+from edge_lb.real_flows import SILENT_S, RealFlows
+from gslb.fleet.history import RealReport, VipFlows, pack_slots
+from gslb.fleet.sqlite_store import SqliteStore
+from gslb.service import clock
+
+UNIX_S = 1_800_000_000.0
+EMPTY = pack_slots(bytes(RING_SLOTS))
+ONE = pack_slots(bytes((0, 1)) + bytes(RING_SLOTS - 2))
+
+
+def report(
+    *flows: int, real: str = "web1", sequence: int = 1, at_s: float = UNIX_S, slots: bytes = b""
+) -> RealReport:
+    """One VIP for each number of flows; the oldest of VIP n began n seconds after another."""
+    vips = tuple(
+        VipFlows(
+            vip=f"vip{number}",
+            flows=count,
+            oldest_s=UNIX_S - 100 + number if count else None,
+            slots=slots or (ONE if count else EMPTY),
+        )
+        for number, count in enumerate(flows)
+    )
+    return RealReport(
+        site="fra", real=real, generation=5, sequence=sequence, observed_at_s=at_s, vips=vips
+    )
+
+
+class Stand:
+    """A reader, a writer of its store, and clocks that the test moves."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1000.0
+        monkeypatch.setattr(clock, "monotonic_s", lambda: self.now_s)
+        monkeypatch.setattr(clock, "unix_s", lambda: UNIX_S + self.now_s - 1000.0)
+        self.path = folder / "store.sqlite"
+        self.store = SqliteStore(self.path, timeout_s=5.0)
+        self.heard: list[tuple[RealReport, ...]] = []
+        self.flows = RealFlows(self.store, "fra", pace=lambda: 1.0, hear=self.heard.append)
+
+    async def hear(self, *reports: RealReport) -> None:
+        for one in reports:
+            await self.store.publish_real(one)
+        await self.flows.look()
+
+    def fresh(self, real: str = "web1") -> real_flows.HeldFlows | None:
+        return self.flows.fresh(real, self.now_s)
+
+
+@pytest.fixture
+async def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stand]:
+    made = Stand(tmp_path, monkeypatch)
+    yield made
+    await made.store.close()
+
+
+async def test_flows_are_summed_and_the_oldest_is_found(stand: Stand):
+    await stand.hear(report(3, 0, 4))
+
+    held = stand.fresh()
+
+    assert held is not None
+    assert (held.flows, held.oldest_s, held.quiet_since_s) == (7, UNIX_S - 100, None)
+    told = held.of("vip2")
+    assert told is not None
+    assert told.flows == 4
+    assert stand.heard == [(report(3, 0, 4),)]
+    assert held.of("nothing") is None
+    assert stand.fresh("web2") is None
+
+
+async def test_quiet_begins_with_the_first_report_without_a_flow(stand: Stand):
+    since: list[float | None] = []
+    for sequence, flows in enumerate((1, 0, 0, 2, 0), 1):
+        await stand.hear(report(flows, sequence=sequence, at_s=UNIX_S + sequence))
+        held = stand.fresh()
+        assert held is not None
+        since.append(held.quiet_since_s)
+
+    assert since == [None, UNIX_S + 2, UNIX_S + 2, None, UNIX_S + 5]
+
+
+async def test_a_real_that_tells_nothing_any_more_is_silent_and_its_count_is_kept(stand: Stand):
+    await stand.hear(report(1))
+    stand.now_s += SILENT_S
+    await stand.flows.look()
+    assert stand.fresh() is not None
+
+    stand.now_s += 0.1
+    await stand.flows.look()
+
+    assert stand.fresh() is None
+    assert stand.flows.reports == (report(1),)
+
+
+async def test_a_report_of_long_ago_is_not_fresh_until_the_next(stand: Stand):
+    await stand.hear(report(1, at_s=UNIX_S - 3600))
+    assert stand.fresh() is None
+
+    await stand.hear(report(1, sequence=2, at_s=UNIX_S - 3598))
+
+    assert stand.fresh() is not None  # its clock is wrong, and it is alive
+
+
+async def test_a_store_that_comes_back_with_old_reports_takes_nothing(stand: Stand):
+    await stand.hear(report(1, sequence=7))
+    stand.path.unlink()
+    await stand.flows.look()
+
+    await stand.hear(report(2, sequence=6))
+
+    assert stand.flows.reports == (report(1, sequence=7),)
+
+
+@pytest.mark.parametrize("slots", [b"nonsense", pack_slots(b"short"), pack_slots(bytes(1 << 24))])
+async def test_a_report_with_bad_slots_is_left_out_and_counted(stand: Stand, slots: bytes):
+    await stand.hear(report(1, real="web1", slots=slots), report(1, real="web2"))
+
+    assert stand.flows.reports == (report(1, real="web2"),)
+    assert stand.flows.malformed == 1
+    fixed = msgspec.structs.replace(report(1, real="web1"), sequence=2)
+    await stand.hear(fixed)
+    assert stand.flows.malformed == 0
+    assert fixed in stand.flows.reports
