@@ -1,4 +1,4 @@
-"""`waypost dns|https|edge|announce`, the daemon behind `waypost real`: each becomes its process.
+"""`waypost dns|https|announce`, the daemons behind `waypost edge|real`: each becomes its process.
 
 Owns which module a role's daemon is. The command's process turns into the daemon, so that signals,
 exit codes and the process id are the daemon's own.
@@ -80,18 +80,6 @@ def https(*, config: Path, check: bool) -> None:
     It gives apps the same answers as the DNS daemon.
     """
     run_daemon("https", config, *(["--check"] if check else []))
-
-
-@click.command()
-@config_option("edge")
-@click.option("--check", is_flag=True, help="Check the configuration and end.")
-@click.option("--undo", is_flag=True, help="Take program and pins off this host again.")
-def edge(*, config: Path, check: bool, undo: bool) -> None:
-    """Run the edge's daemon.
-
-    It checks reals, steers packets and reports health.
-    """
-    run_daemon("edge", config, *(["--check"] if check else []), *(["--undo"] if undo else []))
 
 
 @click.command()

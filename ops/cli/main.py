@@ -16,9 +16,10 @@ from gslb.service.lifecycle import ExitCode, guarded
 from ops.cli.answer import answer
 from ops.cli.capture import capture
 from ops.cli.config import config
-from ops.cli.daemons import announce, dns, edge, https
+from ops.cli.daemons import announce, dns, https
 from ops.cli.datapath import datapath
 from ops.cli.drops import drops
+from ops.cli.edge import edge
 from ops.cli.events import events
 from ops.cli.filter import source_filter
 from ops.cli.flow import flow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -14,7 +13,7 @@ from gslb.service.lifecycle import ExitCode, Refused
 from ops.cli import tables
 from ops.cli.complete import complete_real, complete_vip
 from ops.cli.daemons import config_option, run_daemon
-from ops.cli.seat import seat, shared_options
+from ops.cli.seat import seat, shared_options, who
 from ops.cli.tables import Style
 
 
@@ -85,7 +84,7 @@ def _will(route: str, name: str, by: str, reason: str, *, force: bool) -> None:
     here = seat()
     params = {
         "name": name,
-        "by": by or os.environ.get("SUDO_USER") or os.environ.get("USER") or "root",
+        "by": who(by),
         "reason": reason,
         "force": "1" if force else "",
     }

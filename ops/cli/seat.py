@@ -6,6 +6,7 @@ and nothing else of the process. Output goes through `Seat.say`, so that it can 
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -75,6 +76,11 @@ def seat() -> Seat:
     """The seat of the running command."""
     held = click.get_current_context().find_root().obj
     return held if isinstance(held, Seat) else Seat()
+
+
+def who(by: str) -> str:
+    """Who speaks: as told, else the user behind sudo, else the user."""
+    return by or os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
 
 
 def _update(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -135,6 +135,8 @@ HELP = (
     "datapath unload --help",
     "dns --help",
     "edge --help",
+    "edge drain --help",
+    "announce --help",
 )
 
 
