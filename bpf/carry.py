@@ -9,7 +9,7 @@ from dataclasses import replace
 from bpf import libbpf
 from bpf.btf import Btf, read_btf
 from bpf.errors import LayoutMismatchError
-from bpf.layout import BtfError, MapShape
+from bpf.layout import BtfError, FieldKind, MapShape
 from bpf.maps import BPF_MAP_TYPE_PERCPU_ARRAY, Map, check_layout
 
 BPF_MAP_TYPE_RINGBUF = 27
@@ -35,6 +35,8 @@ def carry_sums(fd: int, new: Map, btf: Btf) -> None:
     if new.shape.type != BPF_MAP_TYPE_PERCPU_ARRAY or not info.btf_id:
         return
     layout = read_btf(libbpf.btf_by_id(info.btf_id)).layout(info.value_type_id)
+    if any(field.kind is FieldKind.OCTETS for field in layout.fields):
+        return  # a place to work in, not a counter
     old = Map(fd, replace(new.shape, value=layout, max_entries=info.max_entries))
     places = {index: index for index in range(min(info.max_entries, new.shape.max_entries))}
     if new.shape.name == VERDICTS:

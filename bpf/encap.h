@@ -120,6 +120,18 @@ static __always_inline enum verdict send_l2(struct xdp_md *ctx, const struct pac
 	return VERDICT_UNDECIDED;
 }
 
+/* What the tunnel's headers have to say of the client's packet. */
+static __always_inline struct wrapped inside(const struct packet *packet)
+{
+	return (struct wrapped){
+		.bytes = packet->ip_bytes,
+		.dscp = packet->dscp,
+		.protocol = packet->flow.is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP,
+		.spread = (__u32)packet->hash,
+		.has_sum = packet->transport_sum != 0,
+	};
+}
+
 /* Every pairing of families and both tunnels; the constants prune it to one of four. */
 static __always_inline enum verdict send_tunnelled(struct xdp_md *ctx, const struct packet *packet,
 						   const struct real_value *real,
@@ -128,13 +140,7 @@ static __always_inline enum verdict send_tunnelled(struct xdp_md *ctx, const str
 						   const int outer_ipv6, const int by_gue)
 {
 	const __u32 wrapping = wrapping_bytes(outer_ipv6, by_gue);
-	struct wrapped inner = {
-		.bytes = packet->ip_bytes,
-		.dscp = packet->dscp,
-		.protocol = packet->flow.is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP,
-		.spread = (__u32)packet->hash,
-		.has_sum = packet->transport_sum != 0,
-	};
+	struct wrapped inner = inside(packet);
 	struct cursor cursor = cursor_at_start(ctx);
 	struct ethhdr *ethernet;
 	void *outer;
@@ -179,12 +185,36 @@ static __always_inline enum verdict must_fit(struct packet *packet, __u32 wrappi
 }
 
 /*
+ * The way to a real, for a packet that becomes `wrapping` bytes longer: the one kept with the real,
+ * or else what the FIB fills into `asked`. Undecided means: `hop` is that way, and the packet fits
+ * it.
+ */
+static __always_inline enum verdict find_way(struct xdp_md *ctx, struct packet *packet,
+					     const struct real_value *real,
+					     const struct settings_value *setting, __u32 wrapping,
+					     struct next_hop *asked, const struct next_hop **hop)
+{
+	__u32 mtu = real->hop.ifindex ? real->hop.mtu : setting->mtu;
+	enum verdict verdict = must_fit(packet, wrapping, mtu ? mtu : MAX_IP_BYTES);
+
+	*hop = &real->hop;
+	if (verdict == VERDICT_UNDECIDED && !real->hop.ifindex) {
+		verdict = ask_fib(ctx, source_of(setting, real), real, packet->ip_bytes + wrapping,
+				  asked);
+		if (verdict == VERDICT_DROPPED_TOO_BIG)
+			must_fit(packet, wrapping, asked->mtu);
+		*hop = asked;
+	}
+	return verdict;
+}
+
+/*
  * Every way there is. Undecided means: sent, by packet->out_ifindex. A function of its own,
  * verified once for all the ways that a real was chosen.
  */
 __noinline int send(struct xdp_md *ctx, struct packet *packet, const struct real_value *real)
 {
-	__u32 zero = 0, wrapping, mtu;
+	__u32 zero = 0;
 	const struct settings_value *setting = bpf_map_lookup_elem(&settings, &zero);
 	const struct next_hop *hop;
 	struct next_hop asked;
@@ -192,17 +222,7 @@ __noinline int send(struct xdp_md *ctx, struct packet *packet, const struct real
 
 	if (!packet || !real || !setting || !has_source(setting, real))
 		return VERDICT_DROPPED_NO_TUNNEL_SOURCE;
-	hop = &real->hop;
-	wrapping = wrapping_of(real);
-	mtu = hop->ifindex ? hop->mtu : setting->mtu;
-	verdict = must_fit(packet, wrapping, mtu ? mtu : MAX_IP_BYTES);
-	if (verdict == VERDICT_UNDECIDED && !hop->ifindex) {
-		verdict = ask_fib(ctx, source_of(setting, real), real, packet->ip_bytes + wrapping,
-				  &asked);
-		if (verdict == VERDICT_DROPPED_TOO_BIG)
-			must_fit(packet, wrapping, asked.mtu);
-		hop = &asked;
-	}
+	verdict = find_way(ctx, packet, real, setting, wrapping_of(real), &asked, &hop);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
 	packet->out_ifindex = hop->ifindex;

@@ -5,7 +5,7 @@ never written by hand. Pure. Fields named `pad` are always zero and never shown.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -39,6 +39,11 @@ class Field:
     kind: FieldKind
     names: tuple[tuple[int, str], ...] = ()
 
+    @property
+    def is_pad(self) -> bool:
+        """Whether it is there for alignment only, in a struct or in a struct inside."""
+        return self.name.rpartition(".")[2].startswith("pad")
+
     def pack(self, value: FieldValue) -> bytes:
         """The field's bytes; an enum takes its number or its name."""
         if self.kind is FieldKind.OCTETS:
@@ -53,6 +58,14 @@ class Field:
             return value.to_bytes(self.size, self._order(), signed=self.kind is FieldKind.SIGNED)
         except OverflowError as error:
             raise BtfError(f"{value} does not fit field {self.name}") from error
+
+    def bits(self, names: Collection[str]) -> int:
+        """The value of an enum of flags with exactly these set."""
+        return sum(self._number(name) for name in names)
+
+    def set_in(self, value: int) -> frozenset[str]:
+        """The names of the flags that are set in a value."""
+        return frozenset(name for number, name in self.names if value & number)
 
     def unpack(self, data: bytes) -> int | bytes:
         """The value in a whole record's bytes."""
@@ -103,6 +116,10 @@ class Record(Mapping[str, int | bytes]):
             raise BtfError(f"field {name} is a number")
         return value
 
+    def flags(self, name: str) -> frozenset[str]:
+        """The names of the flags that are set in a field."""
+        return self._layout.field(name).set_in(self.integer(name))
+
     def enum(self, name: str) -> str:
         """The name of an enum field's value."""
         number = self.integer(name)
@@ -126,7 +143,7 @@ class Layout:
 
     def pack(self, **values: FieldValue) -> bytes:
         """Bytes of a whole record; every field must be given, `pad` never."""
-        shown = {field.name for field in self.fields if not field.name.startswith("pad")}
+        shown = {field.name for field in self.fields if not field.is_pad}
         if shown != set(values):
             wrong = ", ".join(sorted(shown ^ set(values)))
             raise BtfError(f"{self.name}: fields missing or unknown: {wrong}")
@@ -140,7 +157,7 @@ class Layout:
         """The fields of a record without its padding."""
         if len(data) != self.size:
             raise BtfError(f"{self.name} is {self.size} bytes, got {len(data)}")
-        values = {f.name: f.unpack(data) for f in self.fields if not f.name.startswith("pad")}
+        values = {f.name: f.unpack(data) for f in self.fields if not f.is_pad}
         return Record(self, values)
 
     def scalar(self, value: int) -> bytes:

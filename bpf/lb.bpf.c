@@ -7,6 +7,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "chained.h"
 #include "cursor.h"
 #include "encap.h"
 #include "filter.h"
@@ -43,9 +44,9 @@ static __always_inline enum verdict find_vip(struct packet *packet, const struct
 								   : VERDICT_DROPPED_NO_SERVICE;
 	}
 	*found = &service->vip;
-	if (packet->fragment == FRAGMENT_ORPHAN && !service->vip.two_tuple)
+	if (packet->fragment == FRAGMENT_ORPHAN && !(service->vip.flags & VIP_TWO_TUPLE))
 		return VERDICT_DROPPED_FRAGMENT;
-	if (service->vip.two_tuple)
+	if (service->vip.flags & VIP_TWO_TUPLE)
 		packet->flow.client_port = packet->flow.vip_port = 0;
 	packet->vip_index = service->vip.index;
 	return VERDICT_UNDECIDED;
@@ -78,12 +79,21 @@ static __always_inline enum verdict recall_real(struct packet *packet, struct fl
 	return VERDICT_FORWARDED_REMEMBERED;
 }
 
+/* Whether the VIP wants this packet's flow remembered. A SYN forgets, wherever its slot stands. */
+static __always_inline int is_memorable(const struct packet *packet, const struct vip *vip,
+					const struct chain_slot *slot)
+{
+	return vip->flow_buckets && (!(vip->flags & VIP_REMEMBERS_MOVED) || has_moved(slot) ||
+				     packet->starts_connection);
+}
+
 /* Memory first, then the ring. Ends in the FORWARDED verdict that tells which of them decided. */
 static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet *packet,
-					      const struct vip *vip, __u64 flow,
-					      const struct real_value **real)
+					      const struct vip *vip, const struct chain_slot *slot,
+					      __u64 flow, const struct real_value **real)
 {
-	struct flow_bucket *bucket = vip->flow_buckets ? find_bucket(ctx, vip, flow) : NULL;
+	const int memorable = is_memorable(packet, vip, slot);
+	struct flow_bucket *bucket = memorable ? find_bucket(ctx, vip, flow) : NULL;
 	enum verdict chosen_by = VERDICT_FORWARDED_NEW;
 	struct flow_entry *entry = NULL;
 	enum verdict verdict;
@@ -99,8 +109,7 @@ static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet 
 			return VERDICT_FORWARDED_QUIC;
 	}
 	if (!bucket)
-		chosen_by = vip->flow_buckets ? VERDICT_FORWARDED_NO_TABLE
-					      : VERDICT_FORWARDED_NO_MEMORY;
+		chosen_by = memorable ? VERDICT_FORWARDED_NO_TABLE : VERDICT_FORWARDED_NO_MEMORY;
 	else
 		entry = recall_flow(bucket, flow);
 	if (packet->starts_connection && bucket) {
@@ -112,7 +121,10 @@ static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet 
 		if (chosen_by == VERDICT_FORWARDED_REMEMBERED)
 			return chosen_by;
 	}
-	verdict = pick_by_ring(packet->vip_index, packet->hash, &packet->real_index, real);
+	verdict =
+		vip->flags & VIP_CHAINED
+			? pick_by_chain(slot, packet->starts_connection, &packet->real_index, real)
+			: pick_by_ring(packet->vip_index, packet->hash, &packet->real_index, real);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
 	if (packet->is_quoted || packet->fragment == FRAGMENT_LATER)
@@ -168,6 +180,7 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *pac
 
 static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *packet)
 {
+	const struct chain_slot *slot = NULL;
 	const struct real_value *real = NULL;
 	const struct vip *vip = NULL;
 	enum verdict verdict = admit(ctx, packet, &vip);
@@ -177,15 +190,20 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 	if (verdict != VERDICT_UNDECIDED || !vip)
 		return verdict;
 	flow = flow_hash(&packet->flow, 0);
-	packet->hash = vip->by_source ? flow_hash(&packet->flow, 1) : flow;
-	verdict = pick_real(ctx, packet, vip, flow, &real);
+	packet->hash = vip->flags & VIP_BY_SOURCE ? flow_hash(&packet->flow, 1) : flow;
+	if (vip->flags & VIP_CHAINED)
+		slot = find_chain(vip->index, packet->hash);
+	verdict = pick_real(ctx, packet, vip, slot, flow, &real);
 	if (!real || verdict < VERDICT_FIRST_FORWARDED)
 		return verdict == VERDICT_DROPPED_NO_REAL ? fall_back(ctx, packet, vip->fallback)
 							  : verdict;
 	if (packet->fragment == FRAGMENT_FIRST)
 		remember_datagram(packet, real->epoch);
-	sent = verdict == VERDICT_FORWARDED_REMEMBERED ? send_swiftly(ctx, packet, real)
-						       : send(ctx, packet, real);
+	if (wants_chain(packet, slot, real, verdict) && make_chain(slot, real, packet->real_index))
+		sent = send_chained(ctx, packet, real);
+	else
+		sent = verdict == VERDICT_FORWARDED_REMEMBERED ? send_swiftly(ctx, packet, real)
+							       : send(ctx, packet, real);
 	if (sent == VERDICT_DROPPED_TOO_BIG)
 		return answer_too_big(ctx, packet);
 	if (sent != VERDICT_UNDECIDED)

@@ -45,7 +45,7 @@ enum verdict {
 	VERDICT_FORWARDED_NEW,        /* the ring named it, and the flow is now remembered */
 	VERDICT_FORWARDED_SYN,        /* the ring named it; a SYN is never remembered */
 	VERDICT_FORWARDED_REASSIGNED, /* the remembered real is gone: the ring named another */
-	VERDICT_FORWARDED_NO_MEMORY,  /* the VIP wants no flow memory: ring only */
+	VERDICT_FORWARDED_NO_MEMORY,  /* the VIP wants this flow not remembered: ring only */
 	VERDICT_FORWARDED_NO_TABLE,   /* this receive queue has no flow table: ring only */
 	VERDICT_FORWARDED_NO_ROOM,    /* flows in use fill its place in flow memory: ring only */
 	VERDICT_FORWARDED_ICMP,       /* an ICMP error, to the real of the flow that it quotes */

@@ -14,6 +14,7 @@
 #define MAX_VIPS       16384
 #define RING_SLOTS     65537 /* prime, about 100 slots for each of 650 reals (Maglev, 5.3) */
 #define SLOTS_TOGETHER 4
+#define SLOT_OWNERS    4 /* of a slot of a wide ring: the present one, and three before it */
 
 /* What becomes of a packet whose VIP has no real that is up. */
 enum __attribute__((packed)) fallback {
@@ -22,17 +23,25 @@ enum __attribute__((packed)) fallback {
 	FALLBACK_RESET = 2, /* TCP: the client is told at once */
 };
 
+/* What a VIP wants or has, one bit each. */
+enum __attribute__((packed)) vip_flag {
+	VIP_BY_SOURCE = 1, /* the ring is entered by the client's address, whatever the ports */
+	VIP_TWO_TUPLE = 2, /* a flow is all between two addresses, so later fragments belong too */
+	VIP_CHAINED = 4,   /* its ring is the wide one, in `chains` */
+	VIP_REMEMBERS_MOVED = 8, /* flow memory is for flows on slots with an earlier owner alone */
+};
+
 /* What holds for all packets of a VIP. */
 struct vip {
 	__u32 flow_buckets; /* of its flow memory; 0: it has none, the ring decides about every
 			       packet */
-	__u16 index;        /* into rings and vip_counters */
+	__u16 index;        /* into rings, chains and vip_counters */
 	__u8 flow_table;    /* whose flow memory: 0 is shared */
-	__u8 by_source;     /* the ring is entered by the client's address, whatever the ports */
-	__u8 two_tuple;     /* a flow is all between two addresses, so later fragments belong too */
+	enum vip_flag flags;
 	enum fallback fallback;
 	__u8 quic_id_bytes; /* of the server's id in a QUIC connection id; 0: ids are not read */
 	__u8 quic_rotation; /* which connection ids hold one */
+	__u8 pad;           /* always zero */
 };
 
 struct vip_counter {
@@ -70,6 +79,34 @@ struct {
 	__array(values, struct ring);
 } rings SEC(".maps");
 
+/*
+ * A slot of a wide ring: its owner, as the narrow ring has it, then those that had it before and
+ * may still hold flows of it, the latest to lose it first, then REAL_NONE.
+ */
+struct chain_slot {
+	__u16 owners[SLOT_OWNERS];
+};
+
+_Static_assert(sizeof(struct chain_slot) == 8, "slots of a wide ring lie side by side");
+
+const volatile struct chain_slot chain_slot_layout;
+
+struct wide_ring {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, RING_SLOTS);
+	__type(key, __u32);
+	__type(value, struct chain_slot);
+};
+
+/* Of VIPs with VIP_CHAINED: used in place of their `rings`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, MAX_VIPS);
+	__type(key, __u32);
+	__array(values, struct wide_ring);
+} chains SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, VERDICT_COUNT);
@@ -90,3 +127,11 @@ struct {
 	__type(key, __u32);
 	__type(value, struct counter);
 } real_counters SEC(".maps");
+
+/* Packets that left with a chain, by its number of candidates, and the bytes of their chains. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SLOT_OWNERS + 1);
+	__type(key, __u32);
+	__type(value, struct counter);
+} chain_counters SEC(".maps");

@@ -20,6 +20,7 @@ MORE_FRAGMENTS = 0x2000
 ETHERNET_BYTES = 14
 GUE_PORT = 6080
 CHAIN_KIND = 0xC1  # of an owner chain in GUE's private data (chain.h)
+GUE_HLEN_BITS = 0x1F  # of the first octet: words of options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +246,7 @@ def read_wrapped(frame: bytes) -> Wrapped:
     """The layers of an untagged tunnel frame."""
     outer = read_ip(frame[ETHERNET_BYTES:])
     source, destination, length, total = struct.unpack_from("!HHHH", outer.payload)
-    inner_at = 12 + (outer.payload[8] & 0x1F) * 4
+    inner_at = 12 + (outer.payload[8] & GUE_HLEN_BITS) * 4
     return Wrapped(
         outer=outer,
         source_port=source,

@@ -45,6 +45,7 @@ struct settings_value {
 	struct address tunnel_source_v6; /* of outer IPv6; unspecified: none */
 	__be16 gue_port;
 	__u16 mtu; /* bytes of IP packet on the way to the reals; 0: the route alone decides */
+	__u32 generation; /* of the history that owner chains come from, as packets carry it */
 };
 
 _Static_assert(sizeof(struct real_value) == 64, "a real fills a cache line");

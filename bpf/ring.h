@@ -1,7 +1,8 @@
 /*
  * From a flow to a real by the VIP's ring: the hash's upper half scaled to RING_SLOTS, which
  * costs a multiplication and no division. A ring is replaced whole by one pointer write, so a
- * packet sees the old ring or the new one.
+ * packet sees the old ring or the new one. A VIP's service says whether its ring is the wide one,
+ * whose slots know earlier owners too.
  */
 #pragma once
 
@@ -17,10 +18,29 @@ static __always_inline const struct real_value *find_live_real(__u32 index)
 	return real;
 }
 
+static __always_inline __u32 slot_of(__u64 hash)
+{
+	return (__u32)((hash >> 32) * RING_SLOTS >> 32);
+}
+
+/* The slot of a wide ring, or null. */
+static __always_inline const struct chain_slot *find_chain(__u32 vip_index, __u64 hash)
+{
+	void *ring = bpf_map_lookup_elem(&chains, &vip_index);
+	__u32 slot = slot_of(hash);
+
+	return ring ? bpf_map_lookup_elem(ring, &slot) : NULL;
+}
+
+static __always_inline int has_moved(const struct chain_slot *slot)
+{
+	return slot && slot->owners[1] != REAL_NONE;
+}
+
 static __always_inline enum verdict pick_by_ring(__u32 vip_index, __u64 hash, __u32 *real_index,
 						 const struct real_value **real)
 {
-	__u32 slot = (__u32)((hash >> 32) * RING_SLOTS >> 32);
+	__u32 slot = slot_of(hash);
 	__u32 place = slot / SLOTS_TOGETHER;
 	void *ring = bpf_map_lookup_elem(&rings, &vip_index);
 	const struct ring_slots *slots;
@@ -33,4 +53,26 @@ static __always_inline enum verdict pick_by_ring(__u32 vip_index, __u64 hash, __
 	*real_index = slots->reals[slot % SLOTS_TOGETHER];
 	*real = find_live_real(*real_index);
 	return *real ? VERDICT_UNDECIDED : VERDICT_DROPPED_NO_REAL;
+}
+
+/*
+ * The owner of a wide ring's slot. Where there is none, because the VIP has no serving real, a
+ * connection that is already there goes to the latest earlier owner that still keeps its flows.
+ */
+static __always_inline enum verdict pick_by_chain(const struct chain_slot *slot,
+						  int starts_connection, __u32 *real_index,
+						  const struct real_value **real)
+{
+	if (!slot)
+		return VERDICT_DROPPED_NO_RING;
+	for (int i = 0; i < SLOT_OWNERS; i++) {
+		*real_index = slot->owners[i];
+		*real = find_live_real(*real_index);
+		if (*real)
+			return VERDICT_UNDECIDED;
+		if (starts_connection)
+			break;
+	}
+	*real_index = slot->owners[0];
+	return VERDICT_DROPPED_NO_REAL;
 }

@@ -44,6 +44,7 @@ from bpf.trial import (
 )
 from bpf.unusual_cases import UNUSUAL_CASES
 from bpf.vlan_cases import VLAN_CASES
+from bpf.wide_cases import WIDE_CASES
 from bpf.workbench import TUNNEL_SOURCE, Workbench
 
 UNSPECIFIED = "::"
@@ -282,6 +283,7 @@ LB_CASES = (
     *OPTION_CASES,
     *VLAN_CASES,
     *ICMP_ERROR_CASES,
+    *WIDE_CASES,
 )
 
 

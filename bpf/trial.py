@@ -5,7 +5,7 @@ is in real_trial.py. Touches no pinned map and no real interface.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from bpf import packets
@@ -28,6 +28,7 @@ OTHER = "198.51.100.9"  # an address of no VIP
 OTHER_V6 = "2001:db8:c::9"
 IP_OPTIONS = bytes([1, 1, 1, 0])  # three no-operations, end of list (RFC 791 section 3.1)
 TUNNEL_MTU = 1500
+GENERATION = 0x01020304  # of the history, as every chain says it
 QUIC_ROTATION, QUIC_SERVER_ID = 1, 0x0102  # of the service that reads connection ids
 REPLY_NS = 1_000_000  # what one costs a bucket: 1000 a second
 FLOW_BUCKETS = 256  # of the flow memory of all services
@@ -68,6 +69,8 @@ class Service:
     flow_memory: bool = True
     by_source: bool = False
     two_tuple: bool = False
+    owners: tuple[int, ...] | None = None  # of each slot before its real; None: a narrow ring
+    remembers_moved: bool = False
     fallback: str = "FALLBACK_DROP"
     quic_id_bytes: int = 0
     flow_buckets: int = FLOW_BUCKETS
@@ -100,6 +103,24 @@ SERVICES = (
     Service(octet=22, real=TUNNEL_END, by_source=True),
     Service(octet=23, real=TUNNEL_END, quic_id_bytes=2),
     Service(octet=24, real=TUNNEL_END, flow_buckets=1),
+    Service(octet=25, real=TUNNEL_END, owners=(101, 102, 103)),
+    Service(octet=26, real=TUNNEL_END_V6, owners=(111, 112, 113)),
+    Service(octet=27, real=TUNNEL_END, owners=(101, 102, 103), has_ring=False),
+    Service(octet=28, real=TUNNEL_END, owners=(101, 102, 103), tunnel_checksum=True),
+    Service(octet=29, real=TUNNEL_END_V6, owners=(111, 112, 113), tunnel_checksum=True),
+    Service(octet=30, real=TUNNEL_END, owners=(101,), remembers_moved=True),
+    Service(octet=31, real=TUNNEL_END, owners=(), remembers_moved=True),
+    Service(octet=32, real="", owners=(101, 102, 103)),
+    Service(octet=33, real=TUNNEL_END, encap="ENCAP_IPIP", owners=(101, 102, 103)),
+    Service(octet=34, real=TUNNEL_END, owners=(), flow_memory=False),
+    Service(octet=35, real=TUNNEL_END, owners=(104, 105, 111)),
+)
+# Earlier owners of slots, by index: none has a ring of its own.
+EARLIER = (
+    *(Service(octet=index, real=f"10.60.1.{index}") for index in (101, 102, 103)),
+    Service(octet=104, real="10.60.1.104", state="REAL_DOWN"),
+    Service(octet=105, real="10.60.1.105", encap="ENCAP_IPIP"),
+    *(Service(octet=index, real=f"fd60::1:{index}") for index in (111, 112, 113)),
 )
 
 
@@ -109,7 +130,10 @@ def nothing(_: "Balancer") -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A frame and its verdict. `before` prepares; `by_out` lets it come in by out0."""
+    """A frame and its verdict. `before` prepares; `by_out` lets it come in by out0.
+
+    `candidates` are those of the chain that it must leave with; 0: it leaves without one.
+    """
 
     verdict: str
     name: str
@@ -117,6 +141,7 @@ class Case:
     before: Callable[["Balancer"], None] = nothing
     by_out: bool = False
     metadata: int = 0
+    candidates: int = 0
 
 
 class Balancer:
@@ -127,10 +152,16 @@ class Balancer:
         self.program = Program.load("lb", constants={"reply_cost_ns": REPLY_NS})
         for service in SERVICES:
             self._serve(service)
+        for real in EARLIER:
+            self.write_real(real, epoch=1)
         layout = self.program.btf.struct("service")
         put_services(
             self.program,
-            [record for service in SERVICES for record in _records(layout, service)],
+            [
+                record
+                for service in SERVICES
+                for record in _records(layout, service, self._flags(service))
+            ],
         )
         self.reset()
 
@@ -142,6 +173,7 @@ class Balancer:
         """Settings as they should be, the first real up in epoch 1, no flow, buckets full."""
         self.write_settings(TUNNEL_SOURCE, TUNNEL_SOURCE_V6)
         self.write_real(TUNNELLED, epoch=1)
+        self.write_real(EARLIER[0], epoch=1)
         self.empty_filter()
         self.set_vlan(self.bench.out_ifindex, carrier=0)
         with self.program.new_inner("flows", max_entries=FLOW_BUCKETS) as table:
@@ -177,6 +209,7 @@ class Balancer:
             tunnel_source_v6=mapped(tunnel_source_v6),
             gue_port=packets.GUE_PORT,
             mtu=TUNNEL_MTU,
+            generation=GENERATION,
         )
         settings.put_at(0, value)
 
@@ -207,31 +240,52 @@ class Balancer:
         """Runs one case: the action, and the one counter that moved, must be the case's."""
         self.reset()
         case.before(self)
-        counts = verdict_counts(self.program)
+        counts, chains = verdict_counts(self.program), chain_counts(self.program)
         ifindex = self.bench.out_ifindex if case.by_out else self.bench.in_ifindex
         frame = bytes(case.metadata) + case.frame
         result = self.program.test_run(frame, ifindex=ifindex, metadata=case.metadata)
-        return judge(
+        judged = judge(
             case.verdict, case.name, result.action, moved(counts, verdict_counts(self.program))
         )
+        chained = moved(chains, chain_counts(self.program))
+        if chained != ({str(case.candidates): 1} if case.candidates else {}):
+            detail = f"{judged.detail}, chains {chained}, wanted {case.candidates} candidates"
+            judged = replace(judged, ok=False, detail=detail)
+        return judged
+
+    def _flags(self, service: Service) -> int:
+        """The bits of `enum vip_flag`."""
+        wanted = {
+            "VIP_BY_SOURCE": service.by_source,
+            "VIP_TWO_TUPLE": service.two_tuple,
+            "VIP_CHAINED": service.owners is not None,
+            "VIP_REMEMBERS_MOVED": service.remembers_moved,
+        }
+        field = self.program.btf.struct("service").field("vip.flags")
+        return field.bits([name for name, is_wanted in wanted.items() if is_wanted])
 
     def _serve(self, service: Service) -> None:
         maps = self.program.maps
         if service.real:
             self.write_real(service, epoch=1)
         if service.has_ring:
-            with self.program.new_inner("rings") as ring:
-                index = service.octet if service.real else 0
-                values = ring.shape.value.size // SLOT_BYTES * ring.shape.max_entries
-                ring.fill(index.to_bytes(SLOT_BYTES, "little") * values)
-                maps["rings"].set_inner(service.octet, ring)
+            index = service.octet if service.real else 0
+            outer = "rings" if service.owners is None else "chains"
+            with self.program.new_inner(outer) as ring:
+                together = ring.shape.value.size // SLOT_BYTES
+                owners = (index, *(service.owners or ()), 0, 0, 0)[:together]
+                if service.owners is None:
+                    owners = (index,) * together
+                value = b"".join(owner.to_bytes(SLOT_BYTES, "little") for owner in owners)
+                ring.fill(value * ring.shape.max_entries)
+                maps[outer].set_inner(service.octet, ring)
         if service.quic_id_bytes:
             servers = maps["quic_servers"]
             key = servers.shape.key.pack(vip_index=service.octet, server_id=QUIC_SERVER_ID)
             servers.put(key, servers.shape.value.pack(real=service.octet, epoch=1))
 
 
-def _records(layout: Layout, service: Service) -> Iterator[bytes]:
+def _records(layout: Layout, service: Service, flags: int) -> Iterator[bytes]:
     """What the table of services holds of one."""
     for address in map(mapped, (f"192.0.2.{service.octet}", f"2001:db8::{service.octet:x}")):
         yield address_record(layout, address)
@@ -244,8 +298,7 @@ def _records(layout: Layout, service: Service) -> Iterator[bytes]:
                 index=service.octet,
                 flow_table=0,
                 flow_buckets=service.flow_buckets if service.flow_memory else 0,
-                by_source=int(service.by_source),
-                two_tuple=int(service.two_tuple),
+                flags=flags,
                 fallback=service.fallback,
                 quic_id_bytes=service.quic_id_bytes,
                 quic_rotation=QUIC_ROTATION,
@@ -263,6 +316,14 @@ def verdict_counts(program: Program) -> dict[str, int]:
     verdicts = program.maps["verdicts"]
     names = program.verdict_names()
     return {name: verdicts.total(index).packets for index, name in enumerate(names)}
+
+
+def chain_counts(program: Program) -> dict[str, int]:
+    """Packets that left with a chain, by its number of candidates."""
+    counters = program.maps["chain_counters"]
+    return {
+        str(count): counters.total(count).packets for count in range(counters.shape.max_entries)
+    }
 
 
 def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:

@@ -20,6 +20,8 @@ struct wrapped {
 	__u8 dscp;     /* in place */
 	__u8 protocol; /* IPPROTO_IPIP or IPPROTO_IPV6 */
 	__u8 has_sum;
+	__u8 chain_bytes; /* behind GUE's first word; whole words */
+	__u64 chain_sum;
 };
 
 /* Bytes that a tunnel adds to the client's packet. */
@@ -67,16 +69,16 @@ static __always_inline void write_gue(void *at, const struct wrapped *inner, __b
 				      int fill_checksum, __u64 addresses)
 {
 	__be16 source = bpf_htons(GUE_SOURCE_PORT_BASE | (inner->spread & GUE_SOURCE_PORT_BITS));
-	__be16 bytes = bpf_htons(inner->bytes + GUE_BYTES);
-	__u32 gue = (__u32)inner->protocol << 8;
+	__be16 bytes = bpf_htons(inner->bytes + inner->chain_bytes + GUE_BYTES);
+	__u32 gue = (__u32)inner->protocol << 8 | inner->chain_bytes / GUE_HLEN_WORD_BYTES;
 	__u32 *words = at;
 	__u16 check = 0;
 	__u64 sum;
 
 	if (fill_checksum && inner->has_sum) {
 		/* The length counts twice: in the header, and in the pseudo header. */
-		sum = inner->sum + addresses + source + gue_port + bytes + bytes +
-		      bpf_htons(IPPROTO_UDP) + gue;
+		sum = inner->sum + inner->chain_sum + addresses + source + gue_port + bytes +
+		      bytes + bpf_htons(IPPROTO_UDP) + gue;
 		check = ~fold_sum(sum);
 		check = check ? check : 0xffff;
 	}
@@ -96,13 +98,14 @@ static __always_inline void write_wrapping(void *at, const struct wrapped *inner
 	__be32 source = mapped_ipv4(&settings->tunnel_source);
 	__be32 destination = mapped_ipv4(&real->address);
 	__u64 addresses = (__u64)source + destination;
+	__u16 whole = inner->bytes + inner->chain_bytes + bytes;
 
 	if (outer_ipv6) {
 		write_ipv6(at, &settings->tunnel_source_v6, &real->address, inner->dscp,
-			   inner->bytes + bytes - sizeof(struct ipv6hdr), protocol, inner->spread);
+			   whole - sizeof(struct ipv6hdr), protocol, inner->spread);
 		addresses = address_sum(&settings->tunnel_source_v6) + address_sum(&real->address);
 	} else {
-		write_ipv4(at, source, destination, inner->dscp, inner->bytes + bytes, protocol);
+		write_ipv4(at, source, destination, inner->dscp, whole, protocol);
 	}
 	if (by_gue)
 		write_gue(at + bytes - GUE_BYTES, inner, settings->gue_port, real->tunnel_checksum,

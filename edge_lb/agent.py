@@ -321,7 +321,7 @@ class EdgeAgent:
                 address=vip.address,
                 port=vip.port,
                 protocol=vip.protocol,
-                ring_reals=frozenset(self._datapath.ring(vip.index)),
+                ring_reals=self._datapath.members(vip.index),
             )
             for vip in held.vips
         ]

@@ -2,14 +2,14 @@
 
 Owns what the edge's maps hold. Called by the agent alone, and by tests. It decides nothing:
 indexes, epochs, states and rings come with the plan. A change is ordered so that no packet meets
-half of it: reals, then rings (one pointer each), then reals that are down, then VIPs; removals
-last. Only what differs from the last plan is written. Blocks for milliseconds.
+half of it: reals, then the rings that VIPs use (one pointer each: the wide one where there are
+chains, else the narrow one), then VIPs, then reals that are down and the narrow rings beside wide
+ones; removals last. Only what differs from the last plan is written. Blocks for milliseconds.
 """
 
 import socket
 from array import array
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from bpf import program
 from bpf.errors import RehearsalFailedError
 from bpf.layout import FieldValue
-from bpf.maps import Counter, Map
+from bpf.maps import Counter
 from bpf.program import Program
 from bpf.services import address_record, held_services, put_services
 from edge_lb.devices import NO_HOP, write_devices, write_vlans
@@ -30,7 +30,7 @@ from edge_lb.flow import (
     flow_hash,
     slot,
 )
-from edge_lb.flow_memory import FlowMemory, MemoryPlace
+from edge_lb.flow_memory import NO_MEMORY, FlowMemory, MemoryPlace
 from edge_lb.held import (
     IP_PROTOCOLS,
     Held,
@@ -41,30 +41,32 @@ from edge_lb.held import (
     real_value,
     vip_service,
 )
-from edge_lb.maglev import RING_SLOTS
 from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
 from edge_lb.queues import receive_queues
 from edge_lb.rehearsal import borrowed, rehearse
+from edge_lb.ring_maps import RingMaps
 from edge_lb.server_ids import write_server_ids
 from gslb.fleet.model import Protocol
 
 GUE_PORT = 6080  # IANA: gue
 UDP_FLOW_AGE_S = 30.0
 TICK_S = 2**27 / 1e9  # TICK_NS_SHIFT of bpf/flows.h
-SLOT_BYTES = 2
-RINGS_AT_ONCE = 32  # an eighth of a megabyte each, held twice while they are swapped
-
+GENERATION_MASK = 0xFFFFFFFF
 
 Owner = tuple[int, Address, int, Protocol]  # a VIP's index, and whose it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowPlace:
-    """Where a flow goes. `remembered_real` counts if not 0; `queue` is -1 without memory."""
+    """Where a flow goes. `remembered_real` counts if not 0; `queue` is -1 without memory.
+
+    `earlier` are the reals that had the slot before, and may still hold its flows.
+    """
 
     slot: int
     vip_index: int
     ring_real: int
+    earlier: tuple[int, ...]
     remembered_real: int
     queue: int
     memory: MemoryPlace
@@ -104,7 +106,7 @@ class Datapath:
         self._udp_age_ticks = int(udp_flow_age_s / TICK_S)
         self._program: program.Program | None = None
         self._memory: FlowMemory | None = None
-        self._rings: dict[int, array[int]] = {}  # as last written or read
+        self._rings: RingMaps | None = None
         self._applied: tuple[Plan, Held] | None = None  # None while the maps may hold else
 
     @property
@@ -120,6 +122,13 @@ class Datapath:
         if self._memory is None:
             raise RuntimeError("the data plane is not open")
         return self._memory
+
+    @property
+    def rings(self) -> RingMaps:
+        """The rings of the loaded program."""
+        if self._rings is None:
+            raise RuntimeError("the data plane is not open")
+        return self._rings
 
     def open(self) -> bool:
         """Loads and attaches; True when pins of an earlier start were taken over.
@@ -157,7 +166,7 @@ class Datapath:
             first = some[0] % len(held.vips)
             vips = (held.vips + held.vips)[first : first + some[1]]
             held = replace(held, vips=vips)
-        return rehearse(twin, ifindex, held, self.ring_real)
+        return rehearse(twin, ifindex, held, self.owners)
 
     def open_private(self, pin_dir: Path | None = None, *, queues: int = 1) -> None:
         """Loads without attaching; without `pin_dir` in private maps, for trials and tests."""
@@ -173,12 +182,12 @@ class Datapath:
             queues=queues,
             udp_age_ticks=self._udp_age_ticks,
         )
+        self._rings = RingMaps(self._program)
 
     def close(self) -> None:
         """Gives back every descriptor. Pins stay, so packets keep flowing."""
         self.program.close()
-        self._program = self._memory = None
-        self._rings.clear()
+        self._program = self._memory = self._rings = None
         self._applied = None
 
     def unload(self) -> None:
@@ -206,13 +215,18 @@ class Datapath:
             if real.state is not RealForwarding.DOWN:
                 self._write_real(real)
         self._free_reassigned_indexes(held, owners)
-        self._write_rings(plan.vips)
-        for real in changed:
-            if real.state is RealForwarding.DOWN:  # no ring names it any more
-                self._write_real(real)
+        narrow = {vip.index: vip.ring for vip in plan.vips if vip.chains is None}
+        wide = {vip.index: vip.chains for vip in plan.vips if vip.chains is not None}
+        self.rings.write_narrow(narrow)
+        self.rings.write_wide(wide)
         write_server_ids(self.program.maps["quic_servers"], plan)
         if applied is None or held.vips != wanted.vips:
             self._write_services(wanted.vips)
+        for real in changed:
+            if real.state is RealForwarding.DOWN:  # no ring sends to it any more
+                self._write_real(real)
+        self.rings.write_narrow({vip.index: vip.ring for vip in plan.vips if vip.index in wide})
+        self.rings.remove_wide(but=wide)
         self._retire_vips(held, plan)
         self._retire_reals(held, plan)
         self.flow_memory.keep(places)
@@ -233,23 +247,24 @@ class Datapath:
         return Held(reals=reals, vips=tuple(sorted(vips, key=lambda vip: vip.index)))
 
     def ring(self, vip_index: int) -> "array[int]":
-        """The ring of a VIP as the kernel has it; empty when there is none."""
-        values = array("H")
-        inner = self.program.maps["rings"].inner(vip_index)
-        if inner is not None:
-            with inner:
-                values.frombytes(inner.dump())
-        return values[:RING_SLOTS]
+        """The narrow ring of a VIP as the kernel has it; empty when there is none."""
+        return self.rings.ring(vip_index)
 
-    def ring_real(self, vip_index: int, slot: int) -> int:
-        """The real that a VIP's ring has in a slot; 0 for none."""
-        inner = self.program.maps["rings"].inner(vip_index)
-        if inner is None:
-            return 0
-        with inner:
-            together = inner.shape.value.size // SLOT_BYTES
-            octets = inner.at(slot // together).octets("reals")
-        return array("H", octets)[slot % together]
+    def members(self, vip_index: int) -> frozenset[int]:
+        """Every index that the rings of a VIP name, of earlier owners too."""
+        return frozenset(self.ring(vip_index)) | frozenset(self.rings.chains(vip_index))
+
+    def owners(self, vip: HeldVip, slot: int) -> tuple[int, ...]:
+        """Who a VIP has in a slot: the owner, then earlier ones if there are any; 0 for none."""
+        if not vip.chained:
+            return (self.rings.real(vip.index, slot),)
+        owner, *earlier = self.rings.owners(vip.index, slot)
+        return owner, *(index for index in earlier if index)
+
+    def owners_by_index(self, vip_index: int, slot: int) -> tuple[int, ...]:
+        """The same for the VIP of an index; none if no VIP has it."""
+        found = (vip for vip in self._held_vips() if vip.index == vip_index)
+        return next((self.owners(vip, slot) for vip in found), (0,))
 
     def verdicts(self) -> dict[str, Counter]:
         """Every verdict by name, the ones at zero too."""
@@ -262,6 +277,11 @@ class Datapath:
         counters = self.program.maps["vip_counters"]
         return {index: VipCounter(**counters.sums(index)) for index in indexes}
 
+    def chain_counters(self) -> dict[int, Counter]:
+        """Packets that left with an owner chain, by its candidates, and their chains' bytes."""
+        counters = self.program.maps["chain_counters"]
+        return {count: counters.total(count) for count in range(1, counters.shape.max_entries)}
+
     def real_counters(self, indexes: Iterable[int]) -> dict[int, Counter]:
         """Packets that were sent to each real, since its epoch began."""
         counters = self.program.maps["real_counters"]
@@ -271,15 +291,18 @@ class Datapath:
         """Where a packet of this flow would go now. UnknownVipError when no VIP takes it."""
         vip = self._vip(flow)
         in_ring = as_ring_sees(flow, vip.options)
+        owner, *earlier = self.owners(vip, slot(in_ring))
+        asked = bool(earlier) or not vip.remembers_moved
         remembered = self.flow_memory.recall(
-            vip.memory,
+            vip.memory if asked else NO_MEMORY,
             flow_hash(as_memory_sees(flow, vip.options)),
             ages=flow.protocol == socket.IPPROTO_UDP,
         )
         return FlowPlace(
             slot=slot(in_ring),
             vip_index=vip.index,
-            ring_real=self.ring_real(vip.index, slot(in_ring)),
+            ring_real=owner,
+            earlier=tuple(earlier),
             remembered_real=remembered.real if remembered else 0,
             queue=remembered.queue if remembered else -1,
             memory=vip.memory,
@@ -287,13 +310,15 @@ class Datapath:
 
     def _vip(self, flow: Flow) -> HeldVip:
         """The VIP that takes the flow: the one of its port before the one of any port."""
-        vips = self._applied[1].vips if self._applied is not None else self.read_back().vips
         for port in (flow.vip_port, 0):
-            for vip in vips:
+            for vip in self._held_vips():
                 key = vip.address, vip.port, IP_PROTOCOLS[vip.protocol]
                 if key == (flow.vip, port, flow.protocol):
                     return vip
         raise UnknownVipError(f"no VIP takes {flow.vip} port {flow.vip_port}")
+
+    def _held_vips(self) -> tuple[HeldVip, ...]:
+        return self._applied[1].vips if self._applied is not None else self.read_back().vips
 
     def _write_settings(self, plan: Plan) -> None:
         settings = self.program.maps["settings"]
@@ -304,6 +329,7 @@ class Datapath:
                 tunnel_source_v6=address_octets(plan.tunnel_source_v6 or IPv6Address("::")),
                 gue_port=GUE_PORT,
                 mtu=plan.mtu,
+                generation=plan.history_generation & GENERATION_MASK,
             ),
         )
 
@@ -324,24 +350,6 @@ class Datapath:
             counters = self.program.maps["real_counters"]
             counters.put_at(real.index, bytes(counters.shape.value.size))
         reals.put_at(real.index, layout.pack(**new))
-
-    def _write_rings(self, vips: Sequence[PlannedVip]) -> None:
-        """Puts every ring that differs into a new map each, and swaps the pointers."""
-        for vip in vips:
-            if vip.index not in self._rings:  # an earlier start's; later ones are known
-                self._rings[vip.index] = self.ring(vip.index)
-        changed = [vip for vip in vips if self._rings[vip.index] != vip.ring]
-        for some in (
-            changed[at : at + RINGS_AT_ONCE] for at in range(0, len(changed), RINGS_AT_ONCE)
-        ):
-            with ExitStack() as stack:
-                inners: dict[int, Map] = {}
-                for vip in some:
-                    self._rings.pop(vip.index)
-                    inners[vip.index] = stack.enter_context(self.program.new_inner("rings"))
-                    inners[vip.index].fill(vip.ring.tobytes())
-                self.program.maps["rings"].set_inners(inners)
-            self._rings.update({vip.index: vip.ring for vip in some})
 
     def _write_services(self, vips: Sequence[HeldVip]) -> None:
         layout = self.program.btf.struct("service")
@@ -366,8 +374,7 @@ class Datapath:
         kept = {vip.index for vip in plan.vips}
         for vip in held.vips:
             if vip.index not in kept:
-                maps["rings"].delete_at(vip.index)
-                self._rings.pop(vip.index, None)
+                self.rings.remove(vip.index)
                 maps["vip_counters"].put_at(vip.index, bytes(maps["vip_counters"].shape.value.size))
 
     def _retire_reals(self, held: Held, plan: Plan) -> None:
@@ -386,5 +393,5 @@ def _owner(vip: HeldVip | PlannedVip) -> Owner:
     return vip.index, vip.address, vip.port, vip.protocol
 
 
-def _settings(plan: Plan) -> tuple[Address, Address | None, int]:
-    return plan.tunnel_source, plan.tunnel_source_v6, plan.mtu
+def _settings(plan: Plan) -> tuple[Address, Address | None, int, int]:
+    return plan.tunnel_source, plan.tunnel_source_v6, plan.mtu, plan.history_generation

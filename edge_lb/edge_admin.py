@@ -94,6 +94,13 @@ def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
 
         return supply
 
+    def chains(field: str) -> Callable[[], Iterator[Sample]]:
+        def supply() -> Iterator[Sample]:
+            for count, counter in datapath.chain_counters().items():
+                yield {"candidates": str(count)}, getattr(counter, field)
+
+        return supply
+
     def serving() -> Iterator[Sample]:
         for (vip, real), standing in agent.judge.spoken().items():
             yield {"vip": vip, "real": real}, float(standing.state in SERVING)
@@ -126,6 +133,10 @@ def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
     registry.register(
         "edge_vip_flow_hits", "packets of remembered flows", "counter", vips("flow_hits")
     )
+    registry.register(
+        "edge_chain_packets", "packets with an owner chain", "counter", chains("packets")
+    )
+    registry.register("edge_chain_bytes", "bytes of owner chains", "counter", chains("bytes"))
     registry.register("edge_real_packets", "packets sent to a real", "counter", reals("packets"))
     registry.register("edge_real_bytes", "bytes sent to a real", "counter", reals("bytes"))
     registry.register("edge_real_serving", "1 if a real may get new flows", "gauge", serving)

@@ -18,7 +18,7 @@ from edge_lb.capture import ANY_VERDICT, ANY_VIP, Capture, CaptureBusyError, Nam
 from edge_lb.datapath import Datapath
 from edge_lb.edge_views import distribution_version, fd_fact
 from edge_lb.flow import Flow
-from edge_lb.layers import decode
+from edge_lb.layers import chain_in, decode
 from edge_lb.trace import FRAME_MAX_BYTES, Described, Traced, header_bytes, trace
 from gslb.fleet import views
 from gslb.fleet.config import nearest
@@ -66,6 +66,11 @@ class EdgeSeen:
         names, leaves = self._names(), not seen.verdict.startswith(("PASSED_", "DROPPED_"))
         layers = decode(seen.frame)
         planned = self._agent.plan.reals if self._agent.plan is not None else ()
+        at = {
+            str(one.address): one.name.partition("/")[2]
+            for one in planned
+            if one.name.startswith(f"{names.vips.get(seen.vip, '')}/")
+        }
         real = next((real for real in planned if real.index == seen.real), None)
         return views.Trace(
             client=params["from"],
@@ -79,7 +84,9 @@ class EdgeSeen:
             remembered_real=names.reals.get(seen.remembered_real, ""),
             slot=seen.slot,
             ring_real=names.reals.get(seen.ring_real, ""),
+            earlier=tuple(names.reals.get(index, str(index)) for index in seen.earlier),
             real=names.reals.get(seen.real, ""),
+            candidates=tuple(at.get(address, address) for address in chain_in(layers)),
             real_address=str(real.address) if real is not None else "",
             real_state=real.state.name if real is not None else "",
             encap=real.encap if real is not None else "",

@@ -165,6 +165,7 @@ class EdgeViews:
             slot=place.slot,
             ring_real=ring_real,
             remembered_real=remembered,
+            earlier=tuple(names.get(index, str(index)) for index in place.earlier),
             real=remembered or ring_real,
             reason=reason,
         )

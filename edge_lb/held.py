@@ -14,7 +14,16 @@ from edge_lb.devices import NO_HOP, hop_fields
 from edge_lb.flow import Address, address_from_octets, address_octets
 from edge_lb.flow_memory import MemoryPlace
 from edge_lb.plan import Plan, PlannedReal, RealForwarding
-from gslb.fleet.model import Affinity, Encap, Fallback, Fragments, Protocol, Quic, VipOptions
+from gslb.fleet.model import (
+    Affinity,
+    Encap,
+    Fallback,
+    FlowMemory,
+    Fragments,
+    Protocol,
+    Quic,
+    VipOptions,
+)
 
 UNSPECIFIED = bytes(16)
 IP_PROTOCOLS = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
@@ -41,6 +50,8 @@ class HeldVip:
     protocol: Protocol
     memory: MemoryPlace
     options: VipOptions
+    chained: bool = False  # its ring is the wide one
+    remembers_moved: bool = False  # and no flow on a slot without an earlier owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +83,8 @@ def expected(plan: Plan, places: Mapping[int, MemoryPlace]) -> Held:
                 protocol=vip.protocol,
                 memory=places[vip.index],
                 options=vip.options,
+                chained=vip.chains is not None,
+                remembers_moved=vip.flow_memory is FlowMemory.MOVED,
             )
             for vip in sorted(plan.vips, key=lambda vip: vip.index)
         ),
@@ -95,6 +108,12 @@ def real_value(layout: Layout, real: PlannedReal) -> Record:
 def vip_service(layout: Layout, vip: HeldVip) -> bytes:
     """The service of a VIP, as the table of services holds it."""
     options = vip.options
+    flags = {
+        "VIP_BY_SOURCE": options.affinity is Affinity.SOURCE,
+        "VIP_TWO_TUPLE": options.fragments is Fragments.TWO_TUPLE,
+        "VIP_CHAINED": vip.chained,
+        "VIP_REMEMBERS_MOVED": vip.remembers_moved,
+    }
     return vip_record(
         layout,
         address_octets(vip.address),
@@ -103,8 +122,7 @@ def vip_service(layout: Layout, vip: HeldVip) -> bytes:
         index=vip.index,
         flow_table=vip.memory.table,
         flow_buckets=vip.memory.buckets,
-        by_source=int(options.affinity is Affinity.SOURCE),
-        two_tuple=int(options.fragments is Fragments.TWO_TUPLE),
+        flags=layout.field("vip.flags").bits([name for name, is_set in flags.items() if is_set]),
         fallback=f"FALLBACK_{options.fallback.name}",
         quic_id_bytes=options.quic.server_id_bytes,
         quic_rotation=options.quic.rotation,
@@ -125,6 +143,7 @@ def held_real(index: int, record: Record) -> HeldReal:
 def held_vip(service: Record) -> HeldVip:
     """A VIP as its service tells it."""
     protocols = {number: protocol for protocol, number in IP_PROTOCOLS.items()}
+    flags = service.flags("vip.flags")
     return HeldVip(
         index=service.integer("vip.index"),
         address=address_from_octets(service.octets("address")),
@@ -132,12 +151,14 @@ def held_vip(service: Record) -> HeldVip:
         protocol=protocols[service.integer("protocol")],
         memory=MemoryPlace(service.integer("vip.flow_table"), service.integer("vip.flow_buckets")),
         options=VipOptions(
-            affinity=Affinity.SOURCE if service.integer("vip.by_source") else Affinity.FLOW,
+            affinity=Affinity.SOURCE if "VIP_BY_SOURCE" in flags else Affinity.FLOW,
             fallback=Fallback[service.enum("vip.fallback").removeprefix("FALLBACK_")],
-            fragments=Fragments.TWO_TUPLE if service.integer("vip.two_tuple") else Fragments.MEMORY,
+            fragments=Fragments.TWO_TUPLE if "VIP_TWO_TUPLE" in flags else Fragments.MEMORY,
             quic=Quic(
                 server_id_bytes=service.integer("vip.quic_id_bytes"),
                 rotation=service.integer("vip.quic_rotation"),
             ),
         ),
+        chained="VIP_CHAINED" in flags,
+        remembers_moved="VIP_REMEMBERS_MOVED" in flags,
     )

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from bpf.packets import GUE_PORT, checksum
+from bpf.chain import read_chain
+from bpf.packets import GUE_HLEN_BITS, GUE_PORT, checksum
 
 IPIP, TCP, UDP, IPV6_IN_IP, ICMP, ICMPV6 = 4, 6, 17, 41, 1, 58
+CHAIN_THEN = " then "  # between the candidates of an owner chain
 TCP_FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
 Decoded = tuple[dict[str, str], str, bytes]  # fields, the next layer's name, its bytes
 
@@ -39,6 +41,12 @@ def decode(frame: bytes) -> tuple[Layer, ...]:
         found.append(Layer(name, fields))
         name = following
     return tuple(found)
+
+
+def chain_in(layers: tuple[Layer, ...]) -> tuple[str, ...]:
+    """The addresses of the owner chain that a packet carries, in order."""
+    told = (layer.fields.get("chain", "") for layer in layers if layer.name == "gue")
+    return tuple(filter(None, next(told, "").split(CHAIN_THEN)))
 
 
 def mac(octets: bytes) -> str:
@@ -109,8 +117,14 @@ def _tcp(data: bytes) -> Decoded:
 
 def _gue(data: bytes) -> Decoded:
     first, protocol, _ = struct.unpack_from("!BBH", data)
+    inner_at = 4 + (first & GUE_HLEN_BITS) * 4
     fields = {"variant": str(first >> 6), "protocol": str(protocol)}
-    return fields, _PROTOCOLS.get(protocol, ""), data[4 + (first & 0x1F) * 4 :]
+    chain = read_chain(data[4:inner_at])
+    if chain is not None:
+        fields["chain"] = CHAIN_THEN.join(map(str, chain.candidates))
+        fields["next"] = str(chain.next)
+        fields["generation"] = str(chain.generation)
+    return fields, _PROTOCOLS.get(protocol, ""), data[inner_at:]
 
 
 def _icmp(data: bytes) -> Decoded:

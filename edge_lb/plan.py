@@ -32,7 +32,7 @@ from gslb.fleet.model import (
     VipOptions,
 )
 
-CHAIN_OWNERS = 4  # of a slot: the present one and three before it; SLOTS_TOGETHER of bpf/maps.h
+CHAIN_OWNERS = 4  # of a slot: the present one and three before it; SLOT_OWNERS of bpf/maps.h
 
 
 class RealForwarding(Enum):
@@ -131,7 +131,7 @@ class Plan:
     mtu: int
     tunnel_source_v6: IPv6Address | None = None
     vlans: tuple[VlanDevice, ...] = ()
-    history_generation: int = 0
+    history_generation: int = 0  # of what the chains were computed from; packets carry 32 bits
 
     def same_content(self, other: Plan) -> bool:
         """Whether both leave the same maps; the generation does not matter."""

@@ -49,19 +49,20 @@ def borrowed(shape: MapShape) -> bool:
 
 
 def rehearse(
-    program: Program, ifindex: int, held: Held, ring_real: Callable[[int, int], int]
+    program: Program, ifindex: int, held: Held, owners: Callable[[HeldVip, int], tuple[int, ...]]
 ) -> tuple[str, ...]:
-    """One line for each VIP that the program gets wrong. `ring_real` is the ring's word."""
+    """One line for each VIP that the program gets wrong. `owners` is the ring's word."""
     for place in {vip.memory for vip in held.vips} - {NO_MEMORY}:
         lend_memory(program, place)
     live = {r.index for r in held.reals if r.address and r.state is not RealForwarding.DOWN}
     faults: list[str] = []
     for vip in held.vips:
         for flow in _flows(vip):
-            wanted = ring_real(vip.index, slot(as_ring_sees(flow, vip.options)))
+            wanted, *earlier = owners(vip, slot(as_ring_sees(flow, vip.options)))
             if wanted not in live:
                 continue
-            fault = _try(program, ifindex, flow, wanted, memory=vip.memory != NO_MEMORY)
+            memory = vip.memory != NO_MEMORY and (bool(earlier) or not vip.remembers_moved)
+            fault = _try(program, ifindex, flow, wanted, memory=memory)
             if fault:
                 faults.append(f"{vip.address}:{vip.port}/{vip.protocol}: {fault}")
                 break

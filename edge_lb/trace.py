@@ -45,6 +45,7 @@ class Traced:
     vip: int
     slot: int
     ring_real: int
+    earlier: tuple[int, ...]  # who had the slot before, of a VIP with owner chains
     remembered_real: int
     queue: int  # whose memory has the flow; -1: none
     real: int
@@ -94,12 +95,14 @@ def trace(datapath: Datapath, described: Described, *, ifindex: int) -> Traced:
         sample = twin.btf.struct("sample").unpack(raw)
     vip, number = sample.integer("vip"), sample.integer("hash")
     slot = slot_of_hash(number) if vip != ANY_VIP and number else -1
+    owner, *earlier = datapath.owners_by_index(vip, slot) if slot >= 0 else (0,)
     return Traced(
         verdict=sample.enum("verdict").removeprefix("VERDICT_"),
         action=ACTIONS[result.action],
         vip=vip,
         slot=slot,
-        ring_real=datapath.ring_real(vip, slot) if slot >= 0 else 0,
+        ring_real=owner,
+        earlier=tuple(earlier),
         remembered_real=remembered,
         queue=queue,
         real=sample.integer("real"),

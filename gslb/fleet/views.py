@@ -198,6 +198,7 @@ class FlowWhere(View, frozen=True):
     slot: int
     ring_real: str
     remembered_real: str  # empty: not remembered
+    earlier: tuple[str, ...]  # who had the slot before and may hold its flows, latest first
     real: str
     reason: str
     schema: str = "waypost/flow/1"
@@ -259,7 +260,9 @@ class Trace(View, frozen=True):
     remembered_real: str
     slot: int  # -1: the ring was not asked
     ring_real: str
+    earlier: tuple[str, ...]  # who had the slot before and may hold its flows, latest first
     real: str
+    candidates: tuple[str, ...]  # reals that the packet's owner chain names, in order
     real_address: str
     real_state: str
     encap: str

@@ -31,6 +31,11 @@ def draw_flow(view: FlowWhere) -> str:
     return (
         f"{view.client} to {view.vip}: {view.real or 'no real'}\n"
         f"reason: {view.reason}\n"
-        f"slot {view.slot}   ring {view.ring_real or tables.UNKNOWN}"
+        f"slot {view.slot}   ring {view.ring_real or tables.UNKNOWN}{before(view.earlier)}"
         f"   remembered {view.remembered_real or tables.UNKNOWN}\n"
     )
+
+
+def before(earlier: tuple[str, ...]) -> str:
+    """Who had a slot before, latest first, for a line about its owner; empty if nobody."""
+    return f", before {', '.join(earlier)}" if earlier else ""

@@ -6,6 +6,7 @@ import click
 
 from gslb.fleet.views import Trace
 from ops.cli import tables
+from ops.cli.flow import before
 from ops.cli.seat import seat, shared_options
 
 
@@ -42,14 +43,16 @@ def packet(*, client: str, destination: str, proto: str, syn: bool, size: int | 
 def draw_trace(view: Trace) -> str:
     """The decisions in the order in which they are made, then the headers as they leave."""
     none = tables.UNKNOWN
+    slot = f"{view.slot}: {view.ring_real or 'empty'}{before(view.earlier)}"
     real = f"{view.real} ({view.real_address}, {view.real_state}, {view.encap})"
     rows = [
         ("packet", f"{view.client} to {view.destination}/{view.protocol}, by {view.interface}"),
         ("filter", "; ".join(view.filter) or none),
         ("VIP", view.vip or none),
         ("remembered", view.remembered_real or none),
-        ("slot", f"{view.slot}: {view.ring_real or 'empty'}" if view.slot >= 0 else none),
+        ("slot", slot if view.slot >= 0 else none),
         ("real", real if view.real else none),
+        ("owner chain", ", then ".join(view.candidates) or none),
         ("next hop", f"{view.next_hop} by {view.out_interface}" if view.next_hop else none),
         ("verdict", f"{view.verdict}: {view.action}"),
         (f"{view.bytes} bytes", "as it leaves"),

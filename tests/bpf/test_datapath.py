@@ -16,9 +16,10 @@ from bpf.maps import Map, create_inner
 from bpf.packets import TCP, ethernet, ipv4, tcp
 from bpf.selftest import client_tcp
 from bpf.workbench import Workbench
-from edge_lb.datapath import RINGS_AT_ONCE, Datapath, UnknownVipError, VipCounter
+from edge_lb.datapath import Datapath, UnknownVipError, VipCounter
 from edge_lb.flow import Flow
 from edge_lb.plan import RealForwarding
+from edge_lb.ring_maps import RINGS_AT_ONCE
 from gslb.fleet.model import Encap
 
 pytestmark = pytest.mark.bpf

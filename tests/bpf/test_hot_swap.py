@@ -86,7 +86,7 @@ FAULTS = {
         "PASSED_NOT_VIP, wanted FORWARDED_NEW",
     ),
     "reads another ring": (
-        *("slot = (__u32)((hash >> 32) *", "slot = (__u32)((hash >> 33) *"),
+        *("return (__u32)((hash >> 32) *", "return (__u32)((hash >> 33) *"),
         "to another real than the ring's",
     ),
     "remembers nothing": (

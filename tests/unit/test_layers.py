@@ -15,6 +15,7 @@ from bpf.packets import (
     SYN,
     TCP,
     UDP,
+    chain,
     ethernet,
     gue,
     ipv4,
@@ -22,7 +23,7 @@ from bpf.packets import (
     udp,
 )
 from edge_lb.flow import Flow
-from edge_lb.layers import decode
+from edge_lb.layers import chain_in, decode
 from edge_lb.trace import Described, build
 
 INNER = ipv4("203.0.113.7", "198.51.100.1", TCP, tcp(40000, 80, SYN), tos=0xB8)
@@ -81,6 +82,27 @@ def test_a_wrong_checksum_is_told() -> None:
 )
 def test_tunnels_and_tags_are_followed(frame: bytes, layers: str) -> None:
     assert names(frame) == layers.split()
+
+
+def test_an_owner_chain_is_told_by_its_candidates_in_order() -> None:
+    wrapped = gue(INNER, options=chain("10.0.0.3", "10.0.0.4", generation=7))
+    frame = ethernet(ipv4("10.0.0.1", "10.0.0.2", UDP, udp(50000, GUE_PORT, wrapped)))
+
+    layers = decode(frame)
+
+    told = layers[3].fields
+    assert (told["chain"], told["next"]) == ("10.0.0.3 then 10.0.0.4", "0")
+    assert told["generation"] == "7"
+    assert chain_in(layers) == ("10.0.0.3", "10.0.0.4")
+    assert [layer.name for layer in layers[4:]] == ["ipv4", "tcp"]
+
+
+def test_a_packet_without_a_chain_names_no_candidates() -> None:
+    plain = ethernet(ipv4("10.0.0.1", "10.0.0.2", UDP, udp(50000, GUE_PORT, gue(INNER))))
+    other = gue(INNER, options=bytes(8))
+    strange = ethernet(ipv4("10.0.0.1", "10.0.0.2", UDP, udp(50000, GUE_PORT, other)))
+
+    assert chain_in(decode(plain)) == chain_in(decode(strange)) == chain_in(()) == ()
 
 
 def test_every_cut_is_told_and_none_is_a_fault() -> None:
