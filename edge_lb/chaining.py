@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from edge_lb.history import Present, Written, write_down
 from edge_lb.maglev import Member
 from edge_lb.owners import (
     NO_CHAINS,
@@ -202,8 +203,23 @@ def words_of(reports: tuple[RealReport, ...]) -> dict[str, dict[str, Told]]:
     return words
 
 
-def gather(ring: array[int]) -> array[int]:
+def with_turn(past: Past, own: EdgeHistory, nows: Mapping[str, VipNow], now_s: float) -> Past:
+    """The past as it will be once these VIPs have the rings that they are planned with."""
+    written = written_down(own, nows, now_s).history
+    return replace(past, histories={**past.histories, written.edge: written})
+
+
+def written_down(own: EdgeHistory, nows: Mapping[str, VipNow], now_s: float) -> Written:
+    """This edge's time line with these rings in it."""
+    present = {
+        name: Present(weights=now.weights, age_s=now.vip.connection_age_s)
+        for name, now in nows.items()
+    }
+    return write_down(own, present, now_s)
+
+
+def unchained(ring: array[int], width: int) -> array[int]:
     """A ring as chains without an earlier owner: for comparing."""
-    chains = array("H", [0]) * (CHAIN_OWNERS * len(ring))
-    chains[::CHAIN_OWNERS] = ring
+    chains = array("H", [0]) * (width * len(ring))
+    chains[::width] = ring
     return chains

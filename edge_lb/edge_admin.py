@@ -165,3 +165,21 @@ def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
         "gauge",
         lambda: [({}, float(agent.publisher.generation))],
     )
+    registry.register(
+        "edge_history_generation",
+        "generation of the newest of the site's histories",
+        "gauge",
+        lambda: [({}, float(agent.plan.history_generation if agent.plan else 0))],
+    )
+    registry.register(
+        "edge_history_forgotten_turns",
+        "turns that a history had no room for",
+        "counter",
+        lambda: [({}, agent.planner.forgotten)],
+    )
+    registry.register(
+        "edge_chain_entries",
+        "candidates in chains that age will end",
+        "gauge",
+        lambda: [({"vip": vip}, float(number)) for vip, number in agent.planner.ending.items()],
+    )

@@ -10,11 +10,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from edge_lb.agent import EdgeAgent
+from edge_lb.chaining import words_of
 from edge_lb.forecast import Situation, VipForecast, forecast
 from edge_lb.maglev import RING_SLOTS, WEIGHT_MAX
+from edge_lb.outlook import Outlook
 from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.model import Fleet, RealName
+from gslb.service import clock
 from gslb.service.admin import AdminRefusal
 from gslb.service.lifecycle import ExitCode
 
@@ -38,11 +41,26 @@ class EdgePlan:
             raise AdminRefusal(ExitCode.USAGE, f"plan: unknown parameter `{min(unknown)}`")
         subject, after = await self._after(before, params)
         site, seats = agent.settings.site, agent.seats
-        found = await asyncio.to_thread(forecast, site, seats, before, after)
+        outlook = await self._outlook()
+        found = await asyncio.to_thread(forecast, site, seats, before, after, outlook)
         names = {
             vip.name for fleet in (before.fleet, after.fleet) for vip in fleet.vips_of_site(site)
         }
         return _view(subject, found, len(names))
+
+    async def _outlook(self) -> Outlook:
+        """What is known of the past, and what reals say of their flows at this moment."""
+        planner, flows = self._agent.planner, self._agent.real_flows
+        await flows.look()
+        now_s = clock.monotonic_s()
+        fresh = (one for one in flows.reports if flows.fresh(one.real, now_s) is not None)
+        return Outlook(
+            past=planner.past,
+            own=planner.history,
+            live=words_of(tuple(fresh)),
+            weights=planner.weights,
+            now_s=clock.unix_s(),
+        )
 
     async def _after(self, before: Situation, params: Mapping[str, str]) -> tuple[str, Situation]:
         said: list[str] = []
@@ -81,16 +99,24 @@ def _listed(params: Mapping[str, str], key: str) -> list[str]:
 def _view(subject: str, found: tuple[VipForecast, ...], vips: int) -> views.PlanView:
     total = vips * RING_SLOTS
     moved = sum(one.slots for one in found)
+    flows = [one.flows for one in found]
     return views.PlanView(
         subject=subject,
         slots=moved,
         slots_total=total,
         share=moved / total if total else 0.0,
+        flows=sum(known for known in flows if known is not None) if None not in flows else -1,
         vips=tuple(
             views.PlanRow(
                 vip=one.vip,
                 slots=one.slots,
                 share=one.slots / RING_SLOTS,
+                flows=one.flows if one.flows is not None else -1,
+                chains_grow=one.chains.grown,
+                chains_full=one.chains.full,
+                chain_ends=tuple(
+                    views.ChainEnd(at_s=at_s, entries=entries) for at_s, entries in one.chains.ends
+                ),
                 emptied=one.emptied,
                 change=one.words,
             )

@@ -2,15 +2,17 @@
 
 Owns the comparison of two situations of one site, told a VIP at a time. Called by
 `edge_lb.edge_plan`; it changes nothing. Pure: it builds both plans, as the agent would, and counts
-the slots that differ.
+the slots that differ; what becomes of old flows and their chains is `edge_lb.outlook`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address
 
+from edge_lb.chaining import VipNow, chained_vips
+from edge_lb.outlook import NOTHING_CHAINED, ChainForecast, Outlook, chain_forecasts, live_flows
 from edge_lb.plan import Plan, Standings, build_plan, diff
 from edge_lb.rings import Rings
 from edge_lb.seats import Seats, apart
@@ -48,54 +50,100 @@ class Situation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VipForecast:
-    """One VIP that changes: `slots` get another real; `emptied` if no real is left to serve."""
+    """One VIP that changes: `slots` get another real; `emptied` if no real is left to serve.
+
+    `flows` are the live ones on those slots, None where not all reals say what they hold.
+    """
 
     vip: str
     slots: int
     emptied: bool
     words: str
+    flows: int | None = None
+    chains: ChainForecast = NOTHING_CHAINED
 
 
 def forecast(
-    site: SiteName, seats: Seats, before: Situation, after: Situation
+    site: SiteName, seats: Seats, before: Situation, after: Situation, outlook: Outlook
 ) -> tuple[VipForecast, ...]:
-    """Every VIP of `site` that would change. `seats` are those of `before`."""
+    """Every VIP of `site` that would change. `seats` are those of `before`.
+
+    A slow start is told as if it were over, but for reals that are in theirs already.
+    """
+    was = _Site(site, before, seats, outlook.weights)
+    will = _Site(site, after, apart(after.fleet, site, seats), _unchanged(outlook, before, after))
     rings = Rings()
-    old = _plan(site, seats, before, rings)
-    new = _plan(site, apart(after.fleet, site, seats), after, rings)
+    old, new = was.plan(rings), will.plan(rings)
+    old_vips, new_vips = ({vip.name: vip for vip in plan.vips} for plan in (old, new))
     changes = {change.vip: change for change in diff(old, new)}
-    served = {vip.name for vip in old.vips if any(vip.ring)}
-    empty = {vip.name for vip in new.vips if not any(vip.ring)}
+    chained = chain_forecasts(outlook, was.chained(), will.chained(), rings)
+    owners = {real.index: real.name.partition("/")[2] for real in old.reals}
     told: list[VipForecast] = []
-    for name in dict.fromkeys(vip.name for vip in (*new.vips, *old.vips)):
+    for name in dict.fromkeys((*new_vips, *old_vips)):
+        known, coming = old_vips.get(name), new_vips.get(name)
         change = changes.get(name)
         words = list(_settings(VipName(name), before.fleet, after.fleet))
         if change is not None and (change.words != WEIGHTS_CHANGED or not words):
             words.insert(0, change.words)
         if words:
+            is_served = known is not None and any(known.ring)
             told.append(
                 VipForecast(
                     vip=name,
                     slots=change.slots if change is not None else 0,
-                    emptied=name in served & empty,
+                    emptied=is_served and coming is not None and not any(coming.ring),
                     words=", ".join(words),
+                    flows=live_flows(outlook, known, coming, owners) if known is not None else 0,
+                    chains=chained.get(name, NOTHING_CHAINED),
                 )
             )
     return tuple(told)
 
 
-def _plan(site: SiteName, seats: Seats, situation: Situation, rings: Rings) -> Plan:
-    return build_plan(
-        situation.fleet,
-        site,
-        seats,
-        situation.standings,
-        situation.drained,
-        generation=0,
-        tunnel_source=NOWHERE,
-        mtu=0,
-        rings=rings,
-    )
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """One situation with the seats and weights that it is planned with."""
+
+    name: SiteName
+    now: Situation
+    seats: Seats
+    weights: Mapping[str, int]
+
+    def plan(self, rings: Rings) -> Plan:
+        """The plan, as the agent would build it; where packets leave by does not matter."""
+        return build_plan(
+            self.now.fleet,
+            self.name,
+            self.seats,
+            self.now.standings,
+            self.now.drained,
+            generation=0,
+            tunnel_source=NOWHERE,
+            mtu=0,
+            rings=rings,
+            weights=self.weights,
+        )
+
+    def chained(self) -> dict[str, VipNow]:
+        """The VIPs that keep chains."""
+        return chained_vips(
+            self.now.fleet,
+            self.name,
+            self.seats,
+            self.now.standings,
+            self.now.drained,
+            self.weights,
+        )
+
+
+def _unchanged(outlook: Outlook, before: Situation, after: Situation) -> dict[str, int]:
+    """The weights of reals in their slow start that fleet.toml does not give another one."""
+    return {
+        pair: weight
+        for pair, weight in outlook.weights.items()
+        if (name := RealName(pair.partition("/")[2])) in after.fleet.reals
+        and after.fleet.reals[name].weight == before.fleet.reals[name].weight
+    }
 
 
 def _settings(name: VipName, before: Fleet, after: Fleet) -> Iterator[str]:

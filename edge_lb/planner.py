@@ -15,8 +15,15 @@ from types import MappingProxyType
 
 import msgspec
 
-from edge_lb.chaining import Chaining, Past, VipNow, Words, chained_vips, silent_edges
-from edge_lb.history import Present, Written, unwritten, write_down
+from edge_lb.chaining import (
+    Chaining,
+    Past,
+    Words,
+    chained_vips,
+    silent_edges,
+    written_down,
+)
+from edge_lb.history import Written, unwritten
 from edge_lb.owners import Chains, Era, generation, join
 from edge_lb.plan import NextHop, Plan, Standings, VlanDevice, build_plan, members_of
 from edge_lb.rings import Rings
@@ -89,9 +96,20 @@ class Planner:
         self.forgotten = 0
 
     @property
-    def kept(self) -> Draft | None:
-        """The draft that the maps say; None before the first one."""
-        return self._kept
+    def past(self) -> Past:
+        """What the kept draft's chains were computed from."""
+        return self._kept.past if self._kept is not None else Past()
+
+    @property
+    def weights(self) -> Mapping[str, int]:
+        """What reals in their slow start weigh now, by `seat_name`."""
+        return self._kept.weights if self._kept is not None else {}
+
+    @property
+    def ending(self) -> dict[str, int]:
+        """How many entries of each VIP's chains age will end."""
+        chains = self._kept.chains if self._kept is not None else {}
+        return {vip: sum(entries for _, entries in made.ends) for vip, made in chains.items()}
 
     @property
     def has_chains(self) -> bool:
@@ -105,7 +123,7 @@ class Planner:
         nows = chained_vips(
             scene.fleet, self._ways.site, scene.seats, scene.standings, scene.drained, weights
         )
-        written = write_down(self._own(scene.holdings), _present(nows), at.unix_s)
+        written = written_down(self._own(scene.holdings), nows, at.unix_s)
         past = self._past(written.history, scene.holdings, at)
         eras_of = self._eras_of(past)
         chains = {
@@ -230,10 +248,3 @@ class Planner:
                     weights[pair] = ramped(full, since[pair], now_s, vip.slow_start_s)
                     due_s = min(due_s, step_s)
         return weights, due_s
-
-
-def _present(nows: Mapping[str, VipNow]) -> dict[str, Present]:
-    return {
-        name: Present(weights=now.weights, age_s=now.vip.connection_age_s)
-        for name, now in nows.items()
-    }

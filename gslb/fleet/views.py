@@ -295,12 +295,27 @@ class DatapathView(View, frozen=True):
     schema: str = "waypost/datapath/1"
 
 
+class ChainEnd(View, frozen=True):
+    """So many entries leave the owner chains at that moment, of old age."""
+
+    at_s: float
+    entries: int
+
+
 class PlanRow(View, frozen=True):
-    """One VIP that would change. `share` of its new flows, 0 to 1, would get another real."""
+    """One VIP that would change. `share` of its new flows, 0 to 1, would get another real.
+
+    `flows` are live ones on slots that move, -1 where not all reals say what they hold. The chains
+    of `chains_grow` slots get longer; `chains_full` slots lose a candidate for want of room.
+    """
 
     vip: str
     slots: int
     share: float
+    flows: int
+    chains_grow: int
+    chains_full: int
+    chain_ends: tuple[ChainEnd, ...]
     emptied: bool  # it would lose its last serving real
     change: str
 
@@ -312,6 +327,7 @@ class PlanView(View, frozen=True):
     slots: int
     slots_total: int
     share: float
+    flows: int  # -1 where not known
     vips: tuple[PlanRow, ...]
     schema: str = "waypost/plan/1"
 

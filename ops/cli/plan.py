@@ -34,13 +34,13 @@ def plan(*, drain: tuple[str, ...], down: tuple[str, ...], weight: tuple[str, ..
 
 
 def draw_plan(view: PlanView, style: Style) -> str:
-    """The sum, then a line for each VIP that changes."""
+    """The sum, a line for each VIP that changes, and when entries of chains end."""
     if not view.vips:
         return f"{view.subject}: nothing changes\n"
     moved, total = tables.count(view.slots, style), tables.count(view.slots_total, style)
     columns = (
         *tables.left("VIP"),
-        *tables.right("SLOTS", "SHARE"),
+        *tables.right("SLOTS", "SHARE", "FLOWS", "GROW", "FULL"),
         *tables.left("CHANGE"),
     )
     cells = [
@@ -48,13 +48,24 @@ def draw_plan(view: PlanView, style: Style) -> str:
             row.vip,
             tables.count(row.slots, style),
             _percent(row.share),
+            tables.count(row.flows, style),
+            tables.count(row.chains_grow, style),
+            tables.count(row.chains_full, style),
             f"{row.change}; NO REAL LEFT" if row.emptied else row.change,
         )
         for row in view.vips
     ]
+    flows = "an unknown number of" if view.flows < 0 else tables.count(view.flows, style)
+    ends = "".join(
+        f"{row.vip}: {tables.count(end.entries, style)} candidates leave their chains at"
+        f" {tables.instant(end.at_s)}\n"
+        for row in view.vips
+        for end in row.chain_ends
+    )
     return (
-        f"{view.subject}: {moved} of {total} slots move ({_percent(view.share)})\n"
-        f"\n{tables.draw(columns, cells, style)}"
+        f"{view.subject}: {moved} of {total} slots move ({_percent(view.share)}),"
+        f" with {flows} live flows\n"
+        f"\n{tables.draw(columns, cells, style)}" + (f"\n{ends}" if ends else "")
     )
 
 

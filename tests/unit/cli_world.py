@@ -231,11 +231,19 @@ PLAN = views.PlanView(
     slots=87_382,
     slots_total=196_611,
     share=87_382 / 196_611,
+    flows=-1,
     vips=(
         views.PlanRow(
             vip="web-fra-a",
             slots=21_845,
             share=21_845 / 65_537,
+            flows=1_204,
+            chains_grow=21_800,
+            chains_full=45,
+            chain_ends=(
+                views.ChainEnd(at_s=1_785_000_000.0, entries=4_000),
+                views.ChainEnd(at_s=1_785_003_600.0, entries=21_845),
+            ),
             emptied=False,
             change="fra-web1 removed, fra-web2 weight 100 -> 50",
         ),
@@ -243,6 +251,10 @@ PLAN = views.PlanView(
             vip="dns-fra",
             slots=65_537,
             share=1.0,
+            flows=-1,
+            chains_grow=0,
+            chains_full=0,
+            chain_ends=(),
             emptied=True,
             change="fra-web3 up -> down",
         ),
@@ -250,7 +262,7 @@ PLAN = views.PlanView(
 )
 
 DRAIN_PLAN = views.PlanView(
-    subject="drain fra-web2", slots=0, slots_total=196_611, share=0.0, vips=()
+    subject="drain fra-web2", slots=0, slots_total=196_611, share=0.0, flows=0, vips=()
 )
 
 TRACE = views.Trace(

@@ -7,10 +7,20 @@ from ipaddress import IPv4Address
 
 from site_fleet import FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet, real, vip, without
 
+from edge_lb.chaining import Past, words_of
 from edge_lb.fastring import build_ring, moved
 from edge_lb.forecast import Situation, VipForecast, forecast
 from edge_lb.maglev import RING_SLOTS, Member
+from edge_lb.outlook import Outlook
 from edge_lb.seats import Seats, assign
+from gslb.fleet.history import (
+    EdgeHistory,
+    RealReport,
+    Turn,
+    VipFlows,
+    VipHistory,
+    pack_slots,
+)
 from gslb.fleet.model import Fleet, RealName
 
 WEB4 = RealName("web4")
@@ -20,9 +30,11 @@ def now(of: Fleet | None = None) -> Situation:
     return Situation(fleet=of or fleet(), standings={}, drained=frozenset())
 
 
-def told(before: Situation, after: Situation) -> dict[str, VipForecast]:
+def told(
+    before: Situation, after: Situation, known: Outlook | None = None
+) -> dict[str, VipForecast]:
     seats = assign(before.fleet, FRA, Seats())
-    return {one.vip: one for one in forecast(FRA, seats, before, after)}
+    return {one.vip: one for one in forecast(FRA, seats, before, after, known or Outlook())}
 
 
 def slots_between(before: dict[str, int], after: dict[str, int]) -> int:
@@ -123,3 +135,121 @@ def test_settings_that_move_no_slot_are_told_too():
     assert found["www"].words == (
         "address 198.51.100.1 -> 198.51.100.9, port 80 -> 81, check changed"
     )
+
+
+NOW_S, AGE_S = 1000.0, 600.0
+
+
+def chained(*names: RealName, depth: int = 3) -> Fleet:
+    """One VIP with chains, of four reals or those that are given."""
+    reals = {name: real(name, number) for number, name in enumerate((WEB1, WEB2, WEB3, WEB4), 11)}
+    members = names or (WEB1, WEB2, WEB3, WEB4)
+    www = replace(vip(WWW, 80, members), owner_chain=depth, connection_age_s=AGE_S)
+    return fleet(reals=reals, vips=(www,))
+
+
+def history(*sets: tuple[float, tuple[RealName, ...]]) -> EdgeHistory:
+    """The time line of an edge: since when which reals were in the ring."""
+    (_, first), *rest = sets
+    line = VipHistory(
+        name="www",
+        members=dict.fromkeys(first, 100),
+        turns=tuple(Turn(at_s=at_s, weights=dict.fromkeys(names, 100)) for at_s, names in rest),
+    )
+    return EdgeHistory(site=FRA, edge="edge1", generation=1, vips=(line,))
+
+
+def outlook(
+    own: EdgeHistory, *reports: RealReport, weights: dict[str, int] | None = None
+) -> Outlook:
+    past = Past(histories={"edge1": own})
+    return Outlook(past=past, own=own, live=words_of(reports), weights=weights or {}, now_s=NOW_S)
+
+
+def report(name: RealName, per_slot: int) -> RealReport:
+    """So many flows on every slot."""
+    flows = VipFlows(
+        vip="www",
+        flows=per_slot * RING_SLOTS,
+        oldest_s=None,
+        slots=pack_slots(bytes([per_slot]) * RING_SLOTS),
+    )
+    return RealReport(
+        site=FRA, real=name, generation=1, sequence=1, observed_at_s=NOW_S, vips=(flows,)
+    )
+
+
+def test_a_drain_makes_the_chains_of_its_slots_grow_and_tells_when_they_end():
+    own = history((0.0, (WEB1, WEB2, WEB3, WEB4)))
+    before = now(chained())
+
+    found = told(before, before.with_drained(WEB3), outlook(own))["www"]
+
+    assert found.chains.grown == found.slots > RING_SLOTS / 4
+    assert found.chains.full == 0
+    assert found.chains.ends == ((NOW_S + AGE_S, found.slots),)
+
+
+def test_slots_whose_chain_is_full_lose_a_candidate():
+    own = history((0.0, (WEB1, WEB2, WEB3, WEB4)), (NOW_S - 10, (WEB1, WEB2, WEB3)))
+    before = now(chained(depth=1)).with_drained(WEB4)
+
+    found = told(before, before.with_drained(WEB3), outlook(own))["www"]
+
+    owners = build_ring(
+        [Member(name=n, weight=100, index=i) for i, n in enumerate((WEB1, WEB2, WEB3), 1)]
+    )
+    first = build_ring(
+        [Member(name=n, weight=100, index=i) for i, n in enumerate((WEB1, WEB2, WEB3, WEB4), 1)]
+    )
+    last = build_ring([Member(name=n, weight=100, index=i) for i, n in enumerate((WEB1, WEB2), 1)])
+    lost = sum(
+        len({one, two, three}) == 3 for one, two, three in zip(first, owners, last, strict=True)
+    )
+    assert found.chains.full == lost > 0
+    assert {at_s for at_s, _ in found.chains.ends} == {NOW_S + AGE_S, NOW_S - 10 + AGE_S}
+
+
+def test_a_forecast_of_what_is_so_already_says_nothing_of_chains():
+    own = history((0.0, (WEB1, WEB2, WEB3, WEB4)), (NOW_S - 10, (WEB1, WEB2, WEB3)))
+    before = now(chained()).with_drained(WEB4)
+
+    assert told(before, before, outlook(own)) == {}
+
+
+def test_live_flows_are_those_that_reals_hold_on_slots_that_move():
+    own = history((0.0, (WEB1, WEB2)))
+    before = now(chained(WEB1, WEB2))
+    known = outlook(own, report(WEB1, 2), report(WEB2, 1))
+
+    found = told(before, before.with_drained(WEB2), known)["www"]
+
+    assert found.flows == 3 * found.slots
+    assert told(before, before.with_weight(WEB3, 5), known) == {}
+
+
+def test_live_flows_are_unknown_where_an_owner_says_nothing():
+    own = history((0.0, (WEB1, WEB2)))
+    before = now(chained(WEB1, WEB2))
+
+    found = told(before, before.with_drained(WEB2), outlook(own, report(WEB1, 2)))["www"]
+
+    assert found.flows is None
+
+
+def test_a_removed_vip_moves_every_flow_of_its_reals_and_a_new_one_none():
+    before, gone = now(chained(WEB1, WEB2)), now(without(chained(WEB1, WEB2), WWW))
+    known = outlook(history((0.0, (WEB1, WEB2))), report(WEB1, 2), report(WEB2, 1))
+
+    assert told(before, gone, known)["www"].flows == 3 * RING_SLOTS
+    assert told(gone, before, known)["www"].flows == 0
+
+
+def test_reals_in_their_slow_start_are_compared_as_they_are():
+    own = history((0.0, (WEB1, WEB2)))
+    before = now(chained(WEB1, WEB2))
+    slow = outlook(own, weights={"www/web2": 25})
+
+    found = told(before, before.with_drained(WEB2), slow)["www"]
+
+    assert found.slots == slots_between({"web1": 100, "web2": 25}, {"web1": 100})
