@@ -22,6 +22,7 @@ from edge_lb.census_taker import CensusTaker, register_census
 from edge_lb.edge_views import distribution_version
 from edge_lb.nexthop import NextHops
 from edge_lb.peers import peers_of
+from edge_lb.real_chains import chain_view, register_chains
 from edge_lb.refusals import need_interface, need_root, translated
 from edge_lb.sysctls import Sysctls, real_wanted
 from edge_lb.unwrap import Unwrapper
@@ -202,6 +203,9 @@ class RealAgent:
             vips=tuple(self._vip_rows()),
             counters=self._counters(),
             datapath=self._datapath_words(),
+            chains=chain_view(
+                self.unwrapper, self.fleet, self.real.name, self.next_hops, clock.monotonic_s()
+            ),
         )
 
     async def show_vips(self, _params: Mapping[str, str]) -> views.VipList:
@@ -231,11 +235,6 @@ class RealAgent:
         """Bytes by verdict, for the metrics."""
         for name, counter in self.unwrapper.verdicts().items():
             yield {"verdict": name}, counter.bytes
-
-    def depths(self) -> Iterator[Sample]:
-        """Packets of owner chains by how many reals had them before, for the metrics."""
-        for depth, counter in enumerate(self.unwrapper.depths()):
-            yield {"depth": str(depth)}, counter.packets
 
     def _count(self, vips: Sequence[Address]) -> None:
         """Count what each VIP receives and sends; a real that cannot still serves."""
@@ -311,12 +310,7 @@ async def _live(host: RealHost, agent: RealAgent) -> None:
     registry.register(
         "real_verdict_bytes", "bytes by how they left the program", "counter", agent.octets
     )
-    registry.register(
-        "real_owner_found_packets",
-        "packets with an owner chain whose flow was found here",
-        "counter",
-        agent.depths,
-    )
+    register_chains(registry, agent.unwrapper)
     register_traffic(registry, agent.traffic)
     register_census(registry, agent.census)
     admin = AdminServer(Path(host.host.admin_socket), agent.events, registry)

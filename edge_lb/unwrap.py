@@ -7,16 +7,27 @@ Called by `edge_lb.real_agent`. Raises the errors of `bpf.errors`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bpf import program
 from bpf.maps import Counter, Map
 from edge_lb.datapath import GUE_PORT
 from edge_lb.devices import write_devices, write_vlans
-from edge_lb.flow import address_octets
+from edge_lb.flow import address_from_octets, address_octets
 from edge_lb.peers import write_peers
 from edge_lb.plan import NextHop, VlanDevice
 from gslb.fleet.model import Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeHeard:
+    """What an edge's owner chains told; `seen_s` is of the monotonic clock."""
+
+    address: Address
+    generation: int
+    packets: int
+    seen_s: float
 
 
 class Unwrapper:
@@ -68,6 +79,26 @@ class Unwrapper:
             return []
         held = self._program.maps["depths"]
         return [held.total(index) for index in range(held.shape.max_entries)]
+
+    def heard(self) -> list[EdgeHeard]:
+        """The edges that sent packets with owner chains."""
+        if self._program is None:
+            return []
+        held = self._program.maps["edges_heard"]
+        found = []
+        for key in tuple(held.keys()):
+            each = held.each_cpu(key)
+            if each:
+                last = max(each, key=lambda record: record.integer("seen_ns"))
+                found.append(
+                    EdgeHeard(
+                        address=address_from_octets(key),
+                        generation=last.integer("generation"),
+                        packets=sum(record.integer("packets") for record in each),
+                        seen_s=last.integer("seen_ns") / 1e9,
+                    )
+                )
+        return sorted(found, key=lambda edge: (edge.address.version, edge.address))
 
     def close(self) -> None:
         """Give back the descriptors; packets go on."""

@@ -137,6 +137,32 @@ class SiteRow(View, frozen=True):
     edges_total: int
 
 
+class EdgeHeard(View, frozen=True):
+    """An edge as a real hears it: the generation of the site's history in its last owner chain."""
+
+    address: str  # its tunnel source
+    generation: int  # 32 bits of it
+    packets: int  # with a chain
+    age_s: float  # of the last of them
+
+
+class PeerRow(View, frozen=True):
+    """Another real, to which packets may be handed on; `way` is empty where it is not known."""
+
+    name: str
+    address: str
+    way: str
+
+
+class Chains(View, frozen=True):
+    """Owner chains at a real. `found[n]`: packets whose flow was here, after n other reals."""
+
+    found: tuple[int, ...]
+    edges: tuple[EdgeHeard, ...]
+    edges_agree: bool  # those heard within the last minute tell one generation
+    peers: tuple[PeerRow, ...]
+
+
 class Status(View, frozen=True):
     """GET /status of any daemon. `well` in one word, `trouble` in as many lines as there are."""
 
@@ -157,6 +183,7 @@ class Status(View, frozen=True):
     datapath: str = ""  # like "xdp native on eth0"
     announcing: str = ""  # like "ANNOUNCED, 3 addresses, 2 of 2 sessions up: the data path works"
     drains: tuple[DrainRow, ...] = ()
+    chains: Chains | None = None  # at a real by GUE
     schema: str = "waypost/status/1"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gslb.fleet.views import DrainRow, SiteRow, Status, VipRow
+from gslb.fleet.views import Chains, DrainRow, SiteRow, Status, VipRow
 from gslb.service.lifecycle import ExitCode
 from ops.cli import tables
 from ops.cli.seat import seat, shared_options
@@ -67,6 +67,7 @@ def draw_status(view: Status, now_s: float, style: Style) -> str:
         draw_traffic(view.vips, style),
         draw_flows(view.vips, now_s, style),
         draw_sites(view.sites, style),
+        *(draw_chains(view.chains, style) if view.chains else ()),
         tables.draw((*tables.left("COUNTED"), *tables.right("NUMBER", "BYTES")), counters, style),
     )
     return "".join(parts) + "".join(f"\n{section}" for section in sections if section)
@@ -150,6 +151,34 @@ def draw_drains(rows: tuple[DrainRow, ...], now_s: float, style: Style) -> str:
         for row in rows
     ]
     return tables.draw(columns, cells, style)
+
+
+def draw_chains(chains: Chains, style: Style) -> tuple[str, ...]:
+    """Owner chains at a real: where flows are found, what edges say, whom it hands on to."""
+    found = [
+        (str(depth), tables.count(packets, style))
+        for depth, packets in enumerate(chains.found)
+        if packets
+    ]
+    edges = [
+        (
+            edge.address,
+            str(edge.generation),
+            tables.count(edge.packets, style),
+            tables.age(edge.age_s),
+        )
+        for edge in chains.edges
+    ]
+    peers = [(row.name, row.address, row.way or "not known") for row in chains.peers]
+    differ = "" if chains.edges_agree else "edges disagree: they follow histories that differ\n"
+    return (
+        tables.draw(tables.right("REALS BEFORE", "PACKETS FOUND HERE"), found, style),
+        tables.draw(
+            (*tables.left("EDGE"), *tables.right("HISTORY", "WITH CHAIN", "AGO")), edges, style
+        )
+        + differ,
+        tables.draw(tables.left("HANDS ON TO", "ADDRESS", "WAY"), peers, style),
+    )
 
 
 def draw_sites(rows: tuple[SiteRow, ...], style: Style) -> str:

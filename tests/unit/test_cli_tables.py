@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gslb.fleet.views import CounterRow, Drops, VipRow
+from gslb.fleet.views import Chains, CounterRow, Drops, EdgeHeard, PeerRow, VipRow
 from ops.cli import tables
 from ops.cli.drops import draw_drops, draw_rates, moved_since
 from ops.cli.events import draw_event
-from ops.cli.status import draw_traffic
+from ops.cli.status import draw_chains, draw_traffic
 from ops.cli.tables import Style, left, right
 from ops.cli.vip import VipDetail, draw_vip
 from tests.unit.cli_world import NOW_S
@@ -172,3 +172,28 @@ def test_one_vip_at_a_real_shows_both_directions() -> None:
 
     assert "received packets 7   bytes 420   sent packets 9   bytes 12000" in text
     assert "flow hits" not in text
+
+
+def test_a_real_shows_where_flows_are_found_and_that_edges_disagree() -> None:
+    edges = tuple(
+        EdgeHeard(address=f"192.0.2.{number}", generation=40 + number, packets=7, age_s=3.0)
+        for number in (1, 2)
+    )
+    peers = (
+        PeerRow(name="web2", address="192.0.2.12", way="02:00:00:00:00:12 by interface 2"),
+        PeerRow(name="web3", address="192.0.2.13", way=""),
+    )
+    chains = Chains(found=(90, 0, 8), edges=edges, edges_agree=False, peers=peers)
+
+    found, told, others = draw_chains(chains, PLAIN)
+
+    assert found.splitlines()[1:] == [
+        "           0                  90",
+        "           2                   8",
+    ]
+    assert told.splitlines()[1].split() == ["192.0.2.1", "41", "7", "3", "s"]
+    assert told.splitlines()[3] == "edges disagree: they follow histories that differ"
+    assert others.splitlines()[1:] == [
+        "web2         192.0.2.12  02:00:00:00:00:12 by interface 2",
+        "web3         192.0.2.13  not known",
+    ]

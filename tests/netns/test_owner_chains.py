@@ -1,0 +1,77 @@
+"""Real connections whose packets come to the wrong real: owner chains lead them home."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from chain_world import CLIENT, VIP, VIP_V6, ChainWorld
+from site_world import SiteWorld
+
+pytestmark = pytest.mark.netns
+
+
+@pytest.fixture
+def chains(world: SiteWorld) -> Iterator[ChainWorld]:
+    made = ChainWorld(world)
+    try:
+        made.build()
+        yield made
+    finally:
+        made.close()
+
+
+def echoed(client: socket.socket, text: bytes) -> bytes:
+    client.sendall(text)
+    return client.recv(100)
+
+
+def test_a_connection_of_the_last_candidate_goes_on_and_a_stray_gets_its_reset(
+    chains: ChainWorld,
+) -> None:
+    chains.start_agents()
+    for name in ("web1", "web2", "web3"):
+        chains.serve(name)
+    chains.lead("web3")
+    with chains.connection(VIP) as old, chains.connection(VIP_V6) as old_v6:
+        assert echoed(old, b"first") == b"web3 first"
+        assert echoed(old_v6, b"first") == b"web3 first"
+        assert chains.counted("web3")["PASSED_OWN_SOCKET"] == 0  # these came without a chain
+
+        chains.lead("web1", "web2", "web3")
+
+        assert echoed(old, b"second") == b"web3 second"
+        assert echoed(old_v6, b"second") == b"web3 second"
+        with chains.connection(VIP) as new:
+            assert echoed(new, b"hello") == b"web1 hello"
+        assert chains.counted("web1")["PASSED_SYN"] > 0
+        assert chains.counted("web1")["PASSED_OWN_SOCKET"] > 0
+        assert chains.counted("web1")["HANDED_ON"] >= 2
+        assert chains.counted("web2")["HANDED_ON"] >= 2
+        status = chains.status("web3")
+        assert status.chains is not None
+        assert status.chains.found[2] >= 2
+        assert status.chains.found[:2] == (0, 0)
+        assert chains.counted("web3")["PASSED_LAST_RESORT"] == 0
+
+        assert old.send(b"vanish")
+        chains.world.wait(lambda: _is_reset(old))
+        assert chains.counted("web3")["PASSED_LAST_RESORT"] > 0
+        assert echoed(old_v6, b"third") == b"web3 third"
+
+    first = chains.status("web1").chains
+    assert first is not None
+    assert [(edge.address, edge.generation) for edge in first.edges] == [(CLIENT, 77)]
+    assert first.edges_agree
+    last = chains.status("web3").chains
+    assert last is not None
+    assert last.edges == ()  # what it got with a chain came from other reals
+
+
+def _is_reset(client: socket.socket) -> bool:
+    try:
+        client.send(b"is anybody there?")
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+    return False
