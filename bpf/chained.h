@@ -35,10 +35,12 @@ struct {
  * SYN goes to the present owner alone; a later fragment follows its first one; a connection id is
  * the word of the very real that holds the connection.
  */
-static __always_inline int wants_chain(const struct packet *packet, const struct chain_slot *slot,
-				       const struct real_value *real, enum verdict chosen_by)
+static __always_inline int wants_chain(const struct packet *packet, const struct vip *vip,
+				       const struct chain_slot *slot, const struct real_value *real,
+				       enum verdict chosen_by)
 {
-	return slot && (has_moved(slot) || slot->owners[0] != packet->real_index) &&
+	return slot && vip->flags & VIP_HANDS_ON &&
+	       (has_moved(slot) || slot->owners[0] != packet->real_index) &&
 	       real->encap == ENCAP_GUE && !packet->starts_connection &&
 	       packet->fragment != FRAGMENT_LATER && chosen_by != VERDICT_FORWARDED_QUIC;
 }

@@ -199,7 +199,8 @@ static __always_inline enum verdict balance(struct xdp_md *ctx, struct packet *p
 							  : verdict;
 	if (packet->fragment == FRAGMENT_FIRST)
 		remember_datagram(packet, real->epoch);
-	if (wants_chain(packet, slot, real, verdict) && make_chain(slot, real, packet->real_index))
+	if (wants_chain(packet, vip, slot, real, verdict) &&
+	    make_chain(slot, real, packet->real_index))
 		sent = send_chained(ctx, packet, real);
 	else
 		sent = verdict == VERDICT_FORWARDED_REMEMBERED ? send_swiftly(ctx, packet, real)

@@ -28,7 +28,8 @@ enum __attribute__((packed)) vip_flag {
 	VIP_BY_SOURCE = 1, /* the ring is entered by the client's address, whatever the ports */
 	VIP_TWO_TUPLE = 2, /* a flow is all between two addresses, so later fragments belong too */
 	VIP_CHAINED = 4,   /* its ring is the wide one, in `chains` */
-	VIP_REMEMBERS_MOVED = 8, /* flow memory is for flows on slots with an earlier owner alone */
+	VIP_HANDS_ON = 8,  /* and packets carry the owners of their slot */
+	VIP_REMEMBERS_MOVED = 16, /* no flow memory for slots that had no other owner */
 };
 
 /* What holds for all packets of a VIP. */

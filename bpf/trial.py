@@ -70,6 +70,7 @@ class Service:
     by_source: bool = False
     two_tuple: bool = False
     owners: tuple[int, ...] | None = None  # of each slot before its real; None: a narrow ring
+    hands_on: bool = True
     remembers_moved: bool = False
     fallback: str = "FALLBACK_DROP"
     quic_id_bytes: int = 0
@@ -114,6 +115,7 @@ SERVICES = (
     Service(octet=33, real=TUNNEL_END, encap="ENCAP_IPIP", owners=(101, 102, 103)),
     Service(octet=34, real=TUNNEL_END, owners=(), flow_memory=False),
     Service(octet=35, real=TUNNEL_END, owners=(104, 105, 111)),
+    Service(octet=36, real=TUNNEL_END, owners=(101,), hands_on=False, remembers_moved=True),
 )
 # Earlier owners of slots, by index: none has a ring of its own.
 EARLIER = (
@@ -259,6 +261,7 @@ class Balancer:
             "VIP_BY_SOURCE": service.by_source,
             "VIP_TWO_TUPLE": service.two_tuple,
             "VIP_CHAINED": service.owners is not None,
+            "VIP_HANDS_ON": service.owners is not None and service.hands_on,
             "VIP_REMEMBERS_MOVED": service.remembers_moved,
         }
         field = self.program.btf.struct("service").field("vip.flags")

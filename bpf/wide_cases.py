@@ -29,6 +29,7 @@ from bpf.trial import CLIENT, CLIENT_V6, EARLIER, TUNNEL_MTU, Balancer, Case
 
 CHAINED, CHAINED_V6, NO_RING = 25, 26, 27  # services of bpf.trial
 MOVED, UNMOVED, EMPTY, BY_IPIP, NEVER_MOVED, UNFIT = 30, 31, 32, 33, 34, 35
+NEVER_HANDED_ON = 36
 UNREACHABLE, UNREACHABLE_V6 = 3, 1
 TAGS = (ETHERTYPE_SERVICE_VLAN, 7), (ETHERTYPE_VLAN, 3)
 CHAIN_OF_THREE = 8 + 3 * 4
@@ -164,6 +165,12 @@ WIDE_CASES = (
         verdict="FORWARDED_NEW",
         name="no candidate is alive, by GUE and of the family",
         frame=segment(UNFIT),
+    ),
+    Case(
+        verdict="FORWARDED_REMEMBERED",
+        name="a VIP that hands nothing on: memory alone",
+        frame=segment(NEVER_HANDED_ON),
+        before=with_flow(NEVER_HANDED_ON),
     ),
     Case(verdict="FORWARDED_NEW", name="a real by IPIP, no chain", frame=segment(BY_IPIP)),
     Case(verdict="FORWARDED_NO_MEMORY", name="a slot that never moved", frame=segment(NEVER_MOVED)),

@@ -16,11 +16,10 @@ from pathlib import Path
 
 from bpf import program
 from bpf.errors import RehearsalFailedError
-from bpf.layout import FieldValue
 from bpf.maps import Counter
 from bpf.program import Program
 from bpf.services import address_record, held_services, put_services
-from edge_lb.devices import NO_HOP, write_devices, write_vlans
+from edge_lb.devices import write_devices, write_vlans
 from edge_lb.flow import (
     Address,
     Flow,
@@ -38,11 +37,11 @@ from edge_lb.held import (
     expected,
     held_real,
     held_vip,
-    real_value,
     vip_service,
 )
-from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
+from edge_lb.plan import Plan, PlannedVip, RealForwarding
 from edge_lb.queues import receive_queues
+from edge_lb.real_maps import retire_reals, write_reals
 from edge_lb.rehearsal import borrowed, rehearse
 from edge_lb.ring_maps import RingMaps
 from edge_lb.server_ids import write_server_ids
@@ -211,9 +210,7 @@ class Datapath:
         write_vlans(self.program.maps["vlans"], plan.vlans)
         written = {real.index: real for real in applied[0].reals} if applied is not None else {}
         changed = [real for real in plan.reals if written.get(real.index) != real]
-        for real in changed:
-            if real.state is not RealForwarding.DOWN:
-                self._write_real(real)
+        write_reals(self.program, [one for one in changed if one.state is not RealForwarding.DOWN])
         self._free_reassigned_indexes(held, owners)
         narrow = {vip.index: vip.ring for vip in plan.vips if vip.chains is None}
         wide = {vip.index: vip.chains for vip in plan.vips if vip.chains is not None}
@@ -222,13 +219,12 @@ class Datapath:
         write_server_ids(self.program.maps["quic_servers"], plan)
         if applied is None or held.vips != wanted.vips:
             self._write_services(wanted.vips)
-        for real in changed:
-            if real.state is RealForwarding.DOWN:  # no ring sends to it any more
-                self._write_real(real)
+        # No ring sends to these any more.
+        write_reals(self.program, [one for one in changed if one.state is RealForwarding.DOWN])
         self.rings.write_narrow({vip.index: vip.ring for vip in plan.vips if vip.index in wide})
         self.rings.remove_wide(but=wide)
         self._retire_vips(held, plan)
-        self._retire_reals(held, plan)
+        retire_reals(self.program, held.reals, plan.reals)
         self.flow_memory.keep(places)
         self._applied = plan, wanted
 
@@ -333,24 +329,6 @@ class Datapath:
             ),
         )
 
-    def _write_real(self, real: PlannedReal) -> None:
-        """Writes a real. What a packet may not see half of has its switch off meanwhile."""
-        reals = self.program.maps["reals"]
-        layout = reals.shape.value
-        old, new = reals.at(real.index), real_value(layout, real)
-        if dict(old) == dict(new):
-            return
-        is_new_owner = old["epoch"] != new["epoch"] or old["address"] != new["address"]
-        off: dict[str, FieldValue] = {"hop.ifindex": NO_HOP.ifindex}
-        if is_new_owner:
-            off["state"] = "REAL_DOWN"
-        reals.put_at(real.index, layout.pack(**{**old, **off}))
-        reals.put_at(real.index, layout.pack(**{**new, **off}))
-        if is_new_owner:
-            counters = self.program.maps["real_counters"]
-            counters.put_at(real.index, bytes(counters.shape.value.size))
-        reals.put_at(real.index, layout.pack(**new))
-
     def _write_services(self, vips: Sequence[HeldVip]) -> None:
         layout = self.program.btf.struct("service")
         addresses = {address_octets(vip.address) for vip in vips}
@@ -376,16 +354,6 @@ class Datapath:
             if vip.index not in kept:
                 self.rings.remove(vip.index)
                 maps["vip_counters"].put_at(vip.index, bytes(maps["vip_counters"].shape.value.size))
-
-    def _retire_reals(self, held: Held, plan: Plan) -> None:
-        """Frees indexes, keeping their epochs: the next owner must have a later one."""
-        reals = self.program.maps["reals"]
-        kept = {real.index for real in plan.reals}
-        for real in held.reals:
-            if real.index not in kept and real.address is not None:
-                layout = reals.shape.value
-                freed = layout.unpack(bytes(layout.size))
-                reals.put_at(real.index, layout.pack(**{**freed, "epoch": real.epoch}))
 
 
 def _owner(vip: HeldVip | PlannedVip) -> Owner:

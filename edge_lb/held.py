@@ -51,6 +51,7 @@ class HeldVip:
     memory: MemoryPlace
     options: VipOptions
     chained: bool = False  # its ring is the wide one
+    hands_on: bool = False  # and packets carry it
     remembers_moved: bool = False  # and no flow on a slot without an earlier owner
 
 
@@ -84,6 +85,7 @@ def expected(plan: Plan, places: Mapping[int, MemoryPlace]) -> Held:
                 memory=places[vip.index],
                 options=vip.options,
                 chained=vip.chains is not None,
+                hands_on=vip.chains is not None and vip.hands_on,
                 remembers_moved=vip.flow_memory is FlowMemory.MOVED,
             )
             for vip in sorted(plan.vips, key=lambda vip: vip.index)
@@ -112,6 +114,7 @@ def vip_service(layout: Layout, vip: HeldVip) -> bytes:
         "VIP_BY_SOURCE": options.affinity is Affinity.SOURCE,
         "VIP_TWO_TUPLE": options.fragments is Fragments.TWO_TUPLE,
         "VIP_CHAINED": vip.chained,
+        "VIP_HANDS_ON": vip.hands_on,
         "VIP_REMEMBERS_MOVED": vip.remembers_moved,
     }
     return vip_record(
@@ -160,5 +163,6 @@ def held_vip(service: Record) -> HeldVip:
             ),
         ),
         chained="VIP_CHAINED" in flags,
+        hands_on="VIP_HANDS_ON" in flags,
         remembers_moved="VIP_REMEMBERS_MOVED" in flags,
     )

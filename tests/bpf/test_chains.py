@@ -31,7 +31,17 @@ from bpf.packets import (
     udp,
     with_checksum,
 )
-from bpf.trial import EARLIER, GENERATION, TUNNEL_END, TUNNEL_END_V6, Balancer, chain_counts
+from bpf.real_trial import Unwrapper
+from bpf.trial import (
+    EARLIER,
+    GENERATION,
+    TUNNEL_END,
+    TUNNEL_END_V6,
+    Balancer,
+    chain_counts,
+    moved,
+    verdict_counts,
+)
 from bpf.wide_cases import (
     BY_IPIP,
     CHAINED,
@@ -212,6 +222,32 @@ def test_tags_of_the_question_are_taken_off(balancer: Balancer):
     tags = (ETHERTYPE_SERVICE_VLAN, 7), (ETHERTYPE_VLAN, 3)
 
     assert sent(balancer, tagged(segment(CHAINED), *tags)) == sent(balancer, segment(CHAINED))
+
+
+@pytest.mark.parametrize("octet", [CHAINED, SUMMED, CHAINED_V6, SUMMED_V6])
+@pytest.mark.parametrize("version", [4, 6])
+def test_reals_hand_on_along_what_the_edge_wrote(
+    balancer: Balancer, unwrapper: Unwrapper, octet: int, version: int
+):
+    way = REALS[101] if octet in (CHAINED, SUMMED) else REALS[111]
+    unwrapper.put_peer(way, balancer.bench.in_ifindex)
+    packet = ip(client_of(version), address_of(octet, version), TCP, tcp(40000, 80, ACK, b"hello"))
+    written = sent(balancer, frame_of(with_checksum(packet)))
+
+    before = verdict_counts(unwrapper.program)
+    frame = unwrapper.program.test_run(written, ifindex=balancer.bench.in_ifindex).packet
+    counted = moved(before, verdict_counts(unwrapper.program))
+
+    first, second = read_wrapped(written), read_wrapped(frame)
+    was, told = read_chain(first.options), read_chain(second.options)
+    assert counted == {"HANDED_ON": 1}
+    assert was is not None
+    assert told == replace(was, next=1)
+    assert (str(second.outer.destination), second.outer.ttl) == (way, first.outer.ttl - 1)
+    assert second.inner == first.inner
+    assert second.outer.checksum_ok
+    if first.udp_checksum:
+        assert checksum(pseudo_header(second.outer) + second.outer.payload) == 0
 
 
 def test_chains_are_counted_by_their_candidates(balancer: Balancer):

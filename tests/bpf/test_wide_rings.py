@@ -60,7 +60,7 @@ def chained(*owners: int, index: int = 0, memory: FlowMemory = FlowMemory.ALL) -
     """A VIP all of whose slots have these owners."""
     widened = array("H", [*owners, *[0] * (CHAIN_OWNERS - len(owners))]) * RING_SLOTS
     one = vip(ring_to(owners[0]), index=index, address=VIP + index)
-    return replace(one, chains=widened, flow_memory=memory)
+    return replace(one, chains=widened, hands_on=True, flow_memory=memory)
 
 
 def send(
@@ -93,14 +93,14 @@ def verdicts_of(datapath: Datapath, bench: Workbench, *flags: int) -> list[str]:
 
 
 def test_what_was_applied_is_read_back(datapath: Datapath):
-    wide = replace(chained(1, 2, memory=FlowMemory.MOVED))
+    wide = chained(1, 2, memory=FlowMemory.MOVED)
     narrow = vip(ring_to(3), index=7, address=VIP + 7)
 
     datapath.apply(replace(plan(REALS, [wide, narrow]), history_generation=(7 << 32) + 9))
 
     held = {one.index: one for one in datapath.read_back().vips}
-    assert (held[0].chained, held[0].remembers_moved) == (True, True)
-    assert (held[7].chained, held[7].remembers_moved) == (False, False)
+    assert (held[0].chained, held[0].hands_on, held[0].remembers_moved) == (True, True, True)
+    assert (held[7].chained, held[7].hands_on, held[7].remembers_moved) == (False, False, False)
     assert datapath.rings.chains(0) == wide.chains
     assert datapath.ring(0) == wide.ring
     assert (datapath.owners(held[0], 5), datapath.owners(held[7], 5)) == ((1, 2), (3,))
@@ -118,7 +118,7 @@ def test_only_slots_that_moved_send_chains(datapath: Datapath, bench: Workbench)
         if number in moved_slots:
             widened[number * CHAIN_OWNERS + 1] = 3
 
-    datapath.apply(plan(REALS, [replace(vip(ring), chains=widened)]))
+    datapath.apply(plan(REALS, [replace(vip(ring), chains=widened, hands_on=True)]))
 
     for port, number in flows.items():
         expected = (3,) if number in moved_slots else ()
@@ -153,6 +153,20 @@ def test_a_remembered_real_that_owns_no_slot_any_more_leaves_room_for_four(
     one = send(datapath, bench)
 
     assert (four, one) == ((1, (2, 3, 4, 5)), (1, (2,)))
+
+
+def test_a_vip_that_hands_nothing_on_uses_its_wide_ring_for_memory_alone(
+    datapath: Datapath, bench: Workbench
+):
+    moved = FlowMemory.MOVED
+    datapath.apply(plan(REALS, [replace(chained(1, 2, memory=moved), hands_on=False)]))
+    first = send(datapath, bench)
+
+    datapath.apply(plan(REALS, [replace(chained(2, 1, memory=moved), hands_on=False)]))
+
+    assert first == (1, ())
+    assert send(datapath, bench) == (1, ())
+    assert send(datapath, bench, port=40001) == (2, ())
 
 
 def test_a_syn_goes_to_the_owner_and_its_flow_is_remembered_there(
