@@ -29,7 +29,7 @@ from edge_lb.plan import Changes, Plan, diff
 from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
 from edge_lb.prober import Prober
 from edge_lb.publish import Publisher, Speaker
-from edge_lb.real_flows import CHAINED_S, WATCHED_S, RealFlows
+from edge_lb.real_flows import RealFlows
 from edge_lb.report import Content, content
 from edge_lb.seats import FoundReal, FoundVip, Seats, assign, recover
 from edge_lb.wills import Wills
@@ -99,7 +99,11 @@ class EdgeAgent:
             memory.serving_since,
         )
         self.real_flows = RealFlows(
-            store, settings.site, pace=self._flows_pace, hear=self._on_reports
+            store,
+            settings.site,
+            drained=lambda: self.drained,
+            is_chained=lambda: self.planner.has_chains,
+            hear=self._on_reports,
         )
         self.publisher = Publisher(
             Speaker(
@@ -221,12 +225,6 @@ class EdgeAgent:
             rates,
             doubt=self.judge.doubt,
         )
-
-    def _flows_pace(self) -> float | None:
-        """How often what reals hold is asked for: more often while somebody watches a drain."""
-        if self.drained:
-            return WATCHED_S
-        return CHAINED_S if self.planner.has_chains else None
 
     def _targets(self) -> dict[tuple[VipName, RealName], Target]:
         return targets_of(self.fleet, self.settings.site, self.seats)

@@ -1,7 +1,7 @@
 """The drains of a site as an operator sees them: who drained what, and what is left there.
 
-Owns the filling of `gslb.fleet.views.DrainRow`. A count is of the real itself, and begins a moment
-after the drain: what was counted before says nothing of flows that came meanwhile. Shows only.
+Owns the filling of `gslb.fleet.views.DrainRow`; `edge_lb.real_flows` says what is quiet. Shows
+only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from gslb.fleet import views
 from gslb.fleet.health import Override
 from gslb.service import clock
 
-HEARD_S = 2.0  # until every edge follows a drain, and the flows that were begun are seen
 NOT_COUNTED = "not counted: the real's agent reports nothing"
 
 
@@ -38,15 +37,17 @@ class EdgeDrains:
         )
 
     def _row(self, name: str, will: Override) -> views.DrainRow:
-        held = self._agent.real_flows.fresh(name, clock.monotonic_s())
+        heard = self._agent.real_flows
+        held = heard.fresh(name, clock.monotonic_s())
+        quiet_s = heard.quiet_since(will)
         flows, oldest_s, quiet_since_s = -1, 0.0, 0.0
-        if held is None:
+        if quiet_s is not None:
+            flows, quiet_since_s = 0, quiet_s
+            words = f"quiet since {_instant(quiet_s)}"
+        elif held is None:
             words = NOT_COUNTED
-        elif held.report.observed_at_s < will.at_s + HEARD_S:
+        elif not held.is_counted(will.at_s):
             words = "counting"
-        elif held.quiet_since_s is not None:
-            flows, quiet_since_s = 0, max(held.quiet_since_s, will.at_s)
-            words = f"quiet since {_instant(quiet_since_s)}"
         else:
             flows, oldest_s = held.flows, held.oldest_s or 0.0
             words = f"{flows} flow{'s'[: flows > 1]} left"

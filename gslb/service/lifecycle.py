@@ -43,6 +43,7 @@ class ExitCode(IntEnum):
     KERNEL = 13
     INTERFACE = 14
     REHEARSAL = 15
+    TIMEOUT = 16
     INTERRUPTED = 130
 
 

@@ -59,7 +59,8 @@ def cli() -> None:
     Exit codes: 0 done, 1 failed, 2 wrong use, 3 unhealthy, 4 no daemon answers, 5 configuration
     refused, 6 refused for safety (--force would do it), 7 not supported here, 8 port taken,
     9 not root, 10 already running, 11 no libbpf, 12 no BPF file system, 13 kernel too old,
-    14 interface, 15 a new program failed its rehearsal, 130 interrupted.
+    14 interface, 15 a new program failed its rehearsal, 16 not so within the time that was given,
+    130 interrupted.
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ from gslb.service.lifecycle import ExitCode, Refused
 from ops.cli import tables
 from ops.cli.complete import complete_real, complete_vip
 from ops.cli.daemons import config_option, run_daemon
+from ops.cli.drain import watch_first_count, watch_until_quiet
+from ops.cli.duration import Duration
 from ops.cli.seat import seat, shared_options, who
 from ops.cli.tables import Style
 
@@ -64,10 +67,29 @@ def list_reals(*, vip: str | None) -> None:
 @click.option("--reason", default="", metavar="TEXT", help="Why; shown to everybody.")
 @click.option("--by", default="", metavar="NAME", help="Who. Default: the logged-in user.")
 @click.option("--force", is_flag=True, help="Even if a VIP loses its last serving real.")
+@click.option("--wait", is_flag=True, help="Until no flow is left; Ctrl-C leaves the drain so.")
+@click.option(
+    "--for",
+    "for_s",
+    type=Duration(),
+    metavar="TIME",
+    help="Wait no longer: 90s, 30m, 12h, 7d.",
+)
 @shared_options
-def drain(name: str, *, reason: str, by: str, force: bool) -> None:
-    """Give a real no new flows; the flows it has stay."""
+def drain(name: str, *, reason: str, by: str, force: bool, wait: bool, for_s: int | None) -> None:
+    """Give a real no new flows; the flows it has stay.
+
+    The real itself counts what is left. Nothing is taken from it: stop it when it is quiet.
+    """
+    if for_s is not None and not wait:
+        raise click.UsageError("--for says how long to --wait")
+    here = seat()
     _will("/real/drain", name, by, reason, force=force)
+    if wait:
+        at_most_s = math.inf if for_s is None else for_s
+        watch_until_quiet(here, here.client("edge"), name, at_most_s=at_most_s)
+    elif here.is_terminal and not here.json:
+        watch_first_count(here, here.client("edge"), name)
 
 
 @real.command("undrain")

@@ -40,9 +40,14 @@ class Seat:
     now_s: Callable[[], float] = time.time  # Unix seconds
 
     @property
+    def is_terminal(self) -> bool:
+        """Whether somebody looks at what is said."""
+        return sys.stdout.isatty()
+
+    @property
     def style(self) -> Style:
         """How tables look here: color, width and thin spaces for a terminal only."""
-        terminal = sys.stdout.isatty()
+        terminal = self.is_terminal
         return Style(
             color=self.color == "always" or (self.color == "auto" and terminal),
             grouped=terminal,

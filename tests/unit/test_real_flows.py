@@ -11,7 +11,9 @@ import pytest
 from edge_lb import real_flows
 from edge_lb.maglev import RING_SLOTS
 from edge_lb.real_flows import SILENT_S, RealFlows
+from gslb.fleet.health import Override, OverrideKind
 from gslb.fleet.history import RealReport, VipFlows, pack_slots
+from gslb.fleet.model import RealName
 from gslb.fleet.sqlite_store import SqliteStore
 from gslb.service import clock
 
@@ -48,7 +50,14 @@ class Stand:
         self.path = folder / "store.sqlite"
         self.store = SqliteStore(self.path, timeout_s=5.0)
         self.heard: list[tuple[RealReport, ...]] = []
-        self.flows = RealFlows(self.store, "fra", pace=lambda: 1.0, hear=self.heard.append)
+        self.drained: dict[RealName, Override] = {}
+        self.flows = RealFlows(
+            self.store,
+            "fra",
+            drained=lambda: self.drained,
+            is_chained=lambda: True,
+            hear=self.heard.append,
+        )
 
     async def hear(self, *reports: RealReport) -> None:
         for one in reports:
@@ -72,7 +81,7 @@ async def test_flows_are_summed_and_the_oldest_is_found(stand: Stand):
     held = stand.fresh()
 
     assert held is not None
-    assert (held.flows, held.oldest_s, held.quiet_since_s) == (7, UNIX_S - 100, None)
+    assert (held.flows, held.oldest_s) == (7, UNIX_S - 100)
     told = held.of("vip2")
     assert told is not None
     assert told.flows == 4
@@ -81,15 +90,73 @@ async def test_flows_are_summed_and_the_oldest_is_found(stand: Stand):
     assert stand.fresh("web2") is None
 
 
-async def test_quiet_begins_with_the_first_report_without_a_flow(stand: Stand):
-    since: list[float | None] = []
-    for sequence, flows in enumerate((1, 0, 0, 2, 0), 1):
-        await stand.hear(report(flows, sequence=sequence, at_s=UNIX_S + sequence))
-        held = stand.fresh()
-        assert held is not None
-        since.append(held.quiet_since_s)
+DRAIN = Override(
+    kind=OverrideKind.REAL,
+    name="web1",
+    drained=True,
+    by="anna",
+    reason="",
+    at_s=UNIX_S,
+    generation=9,
+)
 
-    assert since == [None, UNIX_S + 2, UNIX_S + 2, None, UNIX_S + 5]
+
+def counted(at_s: float, *flows_since_s: float, agent_since_s: float = -10.0) -> RealReport:
+    """One VIP's flows by when each is known since, in seconds after the drain."""
+    vip = VipFlows(
+        vip="www",
+        flows=len(flows_since_s),
+        oldest_s=UNIX_S + min(flows_since_s) if flows_since_s else None,
+        slots=ONE if flows_since_s else EMPTY,
+    )
+    return RealReport(
+        site="fra",
+        real="web1",
+        generation=int((UNIX_S + agent_since_s) * 1000),
+        sequence=int(at_s * 10),
+        observed_at_s=UNIX_S + at_s,
+        vips=(vip,),
+    )
+
+
+async def test_a_drained_real_is_quiet_from_the_first_count_without_a_flow_on(stand: Stand):
+    stand.drained = {RealName("web1"): DRAIN}
+    since: list[float | None] = []
+    for report in (counted(1), counted(3, -5.0), counted(5), counted(7, 6.5), counted(9)):
+        await stand.hear(report)
+        since.append(stand.flows.quiet_since(DRAIN))
+
+    assert since == [None, None, UNIX_S + 5, UNIX_S + 5, UNIX_S + 5]
+
+
+async def test_checks_that_go_on_do_not_keep_a_drained_real_from_being_quiet(stand: Stand):
+    stand.drained = {RealName("web1"): DRAIN}
+    for report in (counted(30, -5.0, 29.0), counted(59, 58.0)):
+        await stand.hear(report)
+        assert stand.flows.quiet_since(DRAIN) is None
+
+    await stand.hear(counted(63, 62.0))
+
+    assert stand.flows.quiet_since(DRAIN) == UNIX_S + 63
+
+
+async def test_ages_of_an_agent_that_restarted_prove_nothing(stand: Stand):
+    stand.drained = {RealName("web1"): DRAIN}
+    await stand.hear(counted(100, 90.0, agent_since_s=89.0))
+
+    assert stand.flows.quiet_since(DRAIN) is None
+
+
+async def test_a_new_drain_asks_anew(stand: Stand):
+    stand.drained = {RealName("web1"): DRAIN}
+    await stand.hear(counted(5))
+    again = msgspec.structs.replace(DRAIN, generation=10, at_s=UNIX_S + 10)
+    stand.drained = {RealName("web1"): again}
+
+    await stand.hear(counted(11, 4.0))
+
+    assert stand.flows.quiet_since(again) is None
+    assert stand.flows.quiet_since(DRAIN) is None
 
 
 async def test_a_real_that_tells_nothing_any_more_is_silent_and_its_count_is_kept(stand: Stand):
