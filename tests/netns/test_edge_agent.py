@@ -9,6 +9,7 @@ import pytest
 from site_world import SiteWorld
 
 from gslb.fleet.health import VipState
+from gslb.fleet.history import EdgeHistory
 from gslb.fleet.sqlite_store import SqliteStore
 from gslb.fleet.views import DatapathView, Drops, FlowWhere, PlanView, RealList, RealRow, Status
 from gslb.service.lifecycle import ExitCode
@@ -81,8 +82,12 @@ class EdgeHost:
 
     def ring_owner(self, client_port: int) -> str:
         """Which real the kernel's own ring names for a client's port."""
+        return self.where(client_port).ring_real
+
+    def where(self, client_port: int) -> FlowWhere:
+        """Where a flow from a client's port goes."""
         route = f"/flow?client=203.0.113.9:{client_port}&vip=www"
-        return self.world.ask(self.admin, route, FlowWhere).ring_real
+        return self.world.ask(self.admin, route, FlowWhere)
 
     def owners(self) -> list[str]:
         return [self.ring_owner(port) for port in range(40000, 40030)]
@@ -137,6 +142,46 @@ def test_drain_takes_new_flows_away_is_told_to_the_store_and_ends(edge: EdgeHost
 
     assert status == 200
     assert edge.owners() == before
+
+
+def histories(edge: EdgeHost) -> list[EdgeHistory]:
+    """What the store holds of edges' time lines."""
+
+    async def read() -> list[EdgeHistory]:
+        store = SqliteStore(edge.world.folder / "store.sqlite", timeout_s=5.0)
+        try:
+            return list((await store.read()).histories)
+        finally:
+            await store.close()
+
+    return asyncio.run(read())
+
+
+def test_a_drained_real_stays_in_the_chains_of_its_slots_over_a_restart(edge: EdgeHost):
+    def earlier() -> list[tuple[str, ...]]:
+        return [edge.where(port).earlier for port in ports]
+
+    ports = [port for port in range(40000, 40030) if edge.ring_owner(port) == "web1"]
+    assert ports
+    assert set(earlier()) == {()}
+
+    assert edge.world.tell(edge.admin, "/real/drain", {"name": "web1"})[0] == 200
+
+    assert set(earlier()) == {("web1",)}
+    assert all(edge.ring_owner(port) in {"web2", "web3"} for port in ports)
+    edge.world.wait(lambda: any(line.turns for told in histories(edge) for line in told.vips))
+    (told,) = histories(edge)
+    assert (told.edge, [line.name for line in told.vips]) == ("edge1", ["www"])
+    assert told.vips[0].members.keys() == REALS.keys()
+    assert told.vips[0].turns[-1].weights.keys() == {"web2", "web3"}
+    (row,) = plan_of(edge, "?down=web2").vips
+    assert row.chains_grow == 0  # web1 takes no new flow, and a dead real is no candidate
+    assert [end.entries for end in row.chain_ends] > [0]
+
+    edge.world.end(edge.daemon, signal.SIGKILL)
+    edge.daemon = edge.start()
+
+    assert set(earlier()) == {("web1",)}
 
 
 def plan_of(edge: EdgeHost, query: str = "") -> PlanView:
