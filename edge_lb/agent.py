@@ -15,6 +15,7 @@ from random import Random
 
 from bpf.errors import BpfError
 from edge_lb.chaining import words_of
+from edge_lb.changes import Changes, diff
 from edge_lb.checker import Checker
 from edge_lb.checks import CheckResult
 from edge_lb.datapath import Datapath
@@ -25,7 +26,7 @@ from edge_lb.judge import Judge, Target, targets_of
 from edge_lb.load import LoadMeter
 from edge_lb.memory import EdgeMemory, MemoryFile, keep_standings
 from edge_lb.nexthop import NextHops
-from edge_lb.plan import Changes, Plan, diff
+from edge_lb.plan import Plan
 from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
 from edge_lb.prober import Prober
 from edge_lb.publish import Publisher, Speaker

@@ -25,11 +25,11 @@ from edge_lb.owners import (
     eras,
     lines_of,
 )
-from edge_lb.plan import CHAIN_OWNERS, Standings, dead_of, members_of
+from edge_lb.plan import CHAIN_OWNERS, Standings, dead_of
 from edge_lb.rings import Rings, Weights, weights_of
 from edge_lb.seats import Seats, seat_name
 from gslb.fleet.history import EdgeHistory, RealReport
-from gslb.fleet.model import Encap, Fleet, FlowMemory, RealName, SiteName, Vip
+from gslb.fleet.model import Encap, Fleet, FlowMemory, SiteName, Vip
 from gslb.fleet.snapshot import Holdings
 
 Words = Mapping[str, Mapping[str, Told]]  # VIP name -> real name ->
@@ -53,19 +53,29 @@ class Past:
 class VipNow:
     """One VIP as it is planned: the members of its ring, which of its reals are dead, its seats.
 
-    `coming` is what the ring will be made of when all its reals serve.
+    `coming` are the sets of members that its ring is expected to be made of later.
     """
 
     vip: Vip
     members: tuple[Member, ...]
     down: frozenset[str]
-    coming: Weights
+    coming: tuple[Weights, ...]
     all_seats: Seats
 
     @property
     def weights(self) -> Weights:
         """What its ring is made of."""
         return weights_of({member.name: member.weight for member in self.members})
+
+    def with_members(self, weights: Weights) -> VipNow:
+        """With these members, all of them behind the VIP."""
+        seats = self.seats
+        members = tuple(Member(name=n, weight=w, index=seats[n]) for n, w in weights)
+        return self if weights == self.weights else replace(self, members=members)
+
+    def expecting(self, weights: Weights) -> VipNow:
+        """With one more set of members that is coming."""
+        return replace(self, coming=(weights, *self.coming))
 
     @property
     def seats(self) -> dict[str, int]:
@@ -79,16 +89,15 @@ def chained_vips(
     site: SiteName,
     seats: Seats,
     standings: Standings,
-    drained: frozenset[RealName],
-    weights: Mapping[str, int],
+    members: Mapping[str, tuple[Member, ...]],
 ) -> dict[str, VipNow]:
-    """The VIPs of a site that keep chains, as they would be planned now."""
+    """The VIPs of a site that keep chains, as they would be planned with these `members`."""
     return {
         vip.name: VipNow(
             vip=vip,
-            members=members_of(fleet, vip, seats, standings, drained, weights),
+            members=members[vip.name],
             down=dead_of(vip, standings),
-            coming=weights_of({name: fleet.reals[name].weight for name in vip.reals}),
+            coming=(weights_of({name: fleet.reals[name].weight for name in vip.reals}),),
             all_seats=seats,
         )
         for vip in fleet.vips_of_site(site)
@@ -133,14 +142,13 @@ class Chaining:
 def candidates(past: tuple[Era, ...], now: VipNow, now_s: float) -> tuple[Era, ...]:
     """The eras that a VIP's chains are made of.
 
-    Where memory is for moved slots alone, those that will move when every real serves count too.
+    Where memory is for moved slots alone, those that will move later count too.
     """
     kept = alive(past, now.weights, now_s=now_s, age_s=now.vip.connection_age_s)
     if now.vip.flow_memory is not FlowMemory.MOVED:
         return kept
-    if now.coming in (now.weights, *(era.weights for era in kept)):
-        return kept
-    return (*kept, Era(weights=now.coming))
+    known = {now.weights, *(era.weights for era in kept)}
+    return (*kept, *(Era(weights=coming) for coming in now.coming if coming not in known))
 
 
 def widened(

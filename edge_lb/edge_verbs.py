@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from edge_lb.agent import EdgeAgent
-from edge_lb.plan import Changes, left_empty
+from edge_lb.changes import Changes
+from edge_lb.plan import left_empty
 from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.health import OverrideKind

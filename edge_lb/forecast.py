@@ -12,8 +12,10 @@ from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address
 
 from edge_lb.chaining import VipNow, chained_vips
+from edge_lb.changes import WEIGHTS_CHANGED, diff
+from edge_lb.maglev import Member
 from edge_lb.outlook import NOTHING_CHAINED, ChainForecast, Outlook, chain_forecasts, live_flows
-from edge_lb.plan import Plan, Standings, build_plan, diff
+from edge_lb.plan import Plan, Standings, build_plan, site_members
 from edge_lb.rings import Rings
 from edge_lb.seats import Seats, apart
 from gslb.fleet.health import RealState
@@ -21,7 +23,6 @@ from gslb.fleet.model import Fleet, Real, RealName, SiteName, Vip, VipName
 
 NOWHERE = IPv4Address(0)
 TOLD_BY_STATES = {"name", "site", "address", "encap"}  # of a real: told by `plan.diff`
-WEIGHTS_CHANGED = "weights changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,18 +122,19 @@ class _Site:
             tunnel_source=NOWHERE,
             mtu=0,
             rings=rings,
-            weights=self.weights,
+            members=self.members(),
         )
 
     def chained(self) -> dict[str, VipNow]:
         """The VIPs that keep chains."""
-        return chained_vips(
-            self.now.fleet,
-            self.name,
-            self.seats,
-            self.now.standings,
-            self.now.drained,
-            self.weights,
+        now = self.now
+        return chained_vips(now.fleet, self.name, self.seats, now.standings, self.members())
+
+    def members(self) -> dict[str, tuple[Member, ...]]:
+        """Who gets new flows of each VIP."""
+        now = self.now
+        return site_members(
+            now.fleet, self.name, self.seats, now.standings, now.drained, self.weights
         )
 
 

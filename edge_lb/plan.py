@@ -1,4 +1,4 @@
-"""The whole wanted content of the data plane's maps, as one value, and what a new one would change.
+"""The whole wanted content of the data plane's maps, as one value.
 
 Owns the types that `edge_lb.datapath` applies, and the rules of who gets new flows: DOWN and
 DRAINING reals and those of weight 0 hold no slot, a DRAINING one keeps its flows, SUSPECT and
@@ -14,7 +14,6 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 
-from edge_lb.fastring import moved
 from edge_lb.maglev import Member
 from edge_lb.rings import Rings
 from edge_lb.seats import Seats, seat_name
@@ -119,10 +118,7 @@ class PlannedVip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything the maps shall hold. `mtu` is bytes of IP packet on the way to the reals.
-
-    `history_generation` is that of the newest history which the chains were computed from.
-    """
+    """Everything the maps shall hold. `mtu` is bytes of IP packet on the way to the reals."""
 
     generation: int
     vips: tuple[PlannedVip, ...]
@@ -146,16 +142,6 @@ class Plan:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VipChange:
-    """What a new plan does to one VIP: `slots` of RING_SLOTS get another real."""
-
-    vip: str
-    slots: int
-    words: str
-
-
-Changes = tuple[VipChange, ...]
 Standings = Mapping[tuple[VipName, RealName], RealState]
 
 
@@ -175,6 +161,21 @@ def members_of(
         if weight > 0 and _state(vip, name, standings, drained) is RealForwarding.UP:
             members.append(Member(name=name, weight=weight, index=seats.reals[pair].index))
     return tuple(members)
+
+
+def site_members(
+    fleet: Fleet,
+    site: SiteName,
+    seats: Seats,
+    standings: Standings,
+    drained: frozenset[RealName],
+    weights: Mapping[str, int],
+) -> dict[str, tuple[Member, ...]]:
+    """`members_of` every VIP of a site."""
+    return {
+        vip.name: members_of(fleet, vip, seats, standings, drained, weights)
+        for vip in fleet.vips_of_site(site)
+    }
 
 
 def dead_of(vip: Vip, standings: Standings) -> frozenset[str]:
@@ -198,13 +199,13 @@ def build_plan(
     tunnel_source_v6: IPv6Address | None = None,
     next_hops: Mapping[Address, NextHop] = MappingProxyType({}),
     vlans: tuple[VlanDevice, ...] = (),
-    weights: Mapping[str, int] = MappingProxyType({}),
+    members: Mapping[str, tuple[Member, ...]] = MappingProxyType({}),
     chains: Mapping[str, array[int]] = MappingProxyType({}),
     history_generation: int = 0,
 ) -> Plan:
     """The plan of one site. `seats` must hold every pair; a pair without a standing is UNKNOWN.
 
-    `weights` are those of `members_of`; `chains` are by VIP, of the VIPs that have any.
+    `members` by VIP go before those of `members_of`; `chains` are of the VIPs that have any.
     """
     vips: list[PlannedVip] = []
     reals: list[PlannedReal] = []
@@ -232,7 +233,11 @@ def build_plan(
                 address=vip.address,
                 port=vip.port,
                 protocol=vip.protocol,
-                ring=rings.ring(members_of(fleet, vip, seats, standings, drained, weights)),
+                ring=rings.ring(
+                    members[vip.name]
+                    if vip.name in members
+                    else members_of(fleet, vip, seats, standings, drained)
+                ),
                 chains=chains.get(vip.name),
                 hands_on=vip.owner_chain > 0,
                 flow_memory=vip.flow_memory,
@@ -294,49 +299,3 @@ def left_empty(
         and any(serving(vip, name, drained) for name in vip.reals)
         and not any(serving(vip, name, drained | {leaving}) for name in vip.reals)
     )
-
-
-def diff(old: Plan | None, new: Plan) -> Changes:
-    """What `new` changes for new flows and for reals, a VIP at a time, in words for a person."""
-    before = {vip.name: vip for vip in old.vips} if old is not None else {}
-    old_reals = _reals_by_vip(old) if old is not None else {}
-    new_reals = _reals_by_vip(new)
-    changes: list[VipChange] = []
-    for vip in new.vips:
-        known = before.pop(vip.name, None)
-        if known is None:
-            slots = len(vip.ring)
-        else:  # most VIPs of a plan keep the very ring
-            slots = 0 if known.ring is vip.ring else moved(known.ring, vip.ring)
-        words = _words(old_reals.get(vip.name, {}), new_reals.get(vip.name, {}))
-        if known is None:
-            words = f"added; {words}" if words else "added"
-        if slots or words:
-            changes.append(VipChange(vip=vip.name, slots=slots, words=words or "weights changed"))
-    changes += [
-        VipChange(vip=name, slots=len(gone.ring), words="removed") for name, gone in before.items()
-    ]
-    return tuple(changes)
-
-
-def _reals_by_vip(plan: Plan) -> dict[str, dict[str, PlannedReal]]:
-    by_vip: dict[str, dict[str, PlannedReal]] = {}
-    for real in plan.reals:
-        vip, _, name = real.name.partition("/")
-        by_vip.setdefault(vip, {})[name] = real
-    return by_vip
-
-
-def _words(old: Mapping[str, PlannedReal], new: Mapping[str, PlannedReal]) -> str:
-    """Like `web1 up -> down, web4 added as up, web2 removed`."""
-    said: list[str] = []
-    for name, real in new.items():
-        known = old.get(name)
-        if known is None:
-            said.append(f"{name} added as {real.state.value}")
-        elif known.state is not real.state:
-            said.append(f"{name} {known.state.value} -> {real.state.value}")
-        elif (known.address, known.encap) != (real.address, real.encap):
-            said.append(f"{name} moved to {real.address} by {real.encap}")
-    said += [f"{name} removed" for name in old if name not in new]
-    return ", ".join(said)

@@ -1,4 +1,4 @@
-"""From what an edge believes to its next plan: members, slow starts, its history, chains.
+"""From what an edge believes to its next plan: members, slow starts, notices, history, chains.
 
 Owns what a plan leaves behind for the next one: this edge's time line, since when each real
 serves, and what reals said of their flows. Asked by `edge_lb.agent`, which applies a draft and then
@@ -18,20 +18,23 @@ import msgspec
 from edge_lb.chaining import (
     Chaining,
     Past,
+    VipNow,
     Words,
     chained_vips,
     silent_edges,
     written_down,
 )
-from edge_lb.history import Written, unwritten
+from edge_lb.history import Written, last_members, unwritten
+from edge_lb.maglev import Member
+from edge_lb.notice import Notice, heed
 from edge_lb.owners import Chains, Era, generation, join
-from edge_lb.plan import NextHop, Plan, Standings, VlanDevice, build_plan, members_of
-from edge_lb.rings import Rings
+from edge_lb.plan import NextHop, Plan, Standings, VlanDevice, build_plan, site_members
+from edge_lb.rings import Rings, weights_of
 from edge_lb.seats import Seats, seat_name
 from edge_lb.slow_start import next_step_s, ramped, serving_since
 from gslb.fleet.health import next_generation
 from gslb.fleet.history import EdgeHistory
-from gslb.fleet.model import Address, Fleet, Generation, RealName, SiteName
+from gslb.fleet.model import Address, Fleet, FlowMemory, Generation, RealName, SiteName
 from gslb.fleet.snapshot import Holdings
 
 
@@ -78,6 +81,7 @@ class Draft:
     drained: frozenset[RealName]
     past: Past
     chains: Mapping[str, Chains]
+    notices: Mapping[str, Notice]
     due_s: float
 
 
@@ -119,11 +123,16 @@ class Planner:
     def draft(self, scene: Scene, at: Moment, *, report: int) -> Draft:
         """The next plan, which tells the generation of this edge's `report`."""
         since = serving_since(self.since, self._starting(scene), at.unix_s)
-        weights, due_s = self._ramps(scene, since, at.unix_s)
-        nows = chained_vips(
-            scene.fleet, self._ways.site, scene.seats, scene.standings, scene.drained, weights
+        weights, step_s = self._ramps(scene, since, at.unix_s)
+        members = self._members(scene, weights)
+        own = self._own(scene.holdings)
+        nows, notices = self._heed(
+            chained_vips(scene.fleet, self._ways.site, scene.seats, scene.standings, members),
+            own,
+            at.unix_s,
         )
-        written = written_down(self._own(scene.holdings), nows, at.unix_s)
+        members |= {name: now.members for name, now in nows.items()}
+        written = written_down(own, nows, at.unix_s)
         past = self._past(written.history, scene.holdings, at)
         eras_of = self._eras_of(past)
         chains = {
@@ -143,7 +152,7 @@ class Planner:
             tunnel_source_v6=self._ways.tunnel_source_v6,
             next_hops=scene.next_hops,
             vlans=scene.vlans,
-            weights=weights,
+            members=members,
             chains={name: made.slots for name, made in chains.items() if made.slots is not None},
             history_generation=generation(past.histories),
         )
@@ -155,7 +164,14 @@ class Planner:
             drained=scene.drained,
             past=past,
             chains=chains,
-            due_s=min([due_s, *(made.expires_at_s for made in chains.values())]),
+            notices=notices,
+            due_s=min(
+                [
+                    step_s,
+                    *(made.expires_at_s for made in chains.values()),
+                    *(notice.due_s for notice in notices.values()),
+                ]
+            ),
         )
 
     def keep(self, draft: Draft) -> None:
@@ -218,15 +234,36 @@ class Planner:
             self._eras = (key, past.eras())
         return self._eras[1]
 
+    def _members(self, scene: Scene, weights: Mapping[str, int]) -> dict[str, tuple[Member, ...]]:
+        """Who should get new flows of each VIP."""
+        return site_members(
+            scene.fleet, self._ways.site, scene.seats, scene.standings, scene.drained, weights
+        )
+
+    def _heed(
+        self, nows: Mapping[str, VipNow], own: EdgeHistory, now_s: float
+    ) -> tuple[dict[str, VipNow], dict[str, Notice]]:
+        """The VIPs with the members that their rings have now: some changes wait for notice."""
+        present = {line.name: weights_of(last_members(line)) for line in own.vips}
+        standing = self._kept.notices if self._kept is not None else {}
+        found = dict(nows)
+        notices: dict[str, Notice] = {}
+        for name, now in nows.items():
+            if now.vip.flow_memory is not FlowMemory.MOVED:
+                continue
+            able = set(now.vip.reals) - now.down
+            heeded = heed(present.get(name), now.weights, able, standing.get(name), now_s)
+            found[name] = now.with_members(heeded.weights)
+            if heeded.notice is not None:
+                notices[name] = heeded.notice
+                found[name] = found[name].expecting(heeded.notice.weights)
+        return found, notices
+
     def _starting(self, scene: Scene) -> dict[str, list[str]]:
         """Who serves behind the VIPs that start reals slowly."""
+        members = self._members(scene, {})
         return {
-            vip.name: [
-                member.name
-                for member in members_of(
-                    scene.fleet, vip, scene.seats, scene.standings, scene.drained
-                )
-            ]
+            vip.name: [member.name for member in members[vip.name]]
             for vip in scene.fleet.vips_of_site(self._ways.site)
             if vip.slow_start_s > 0
         }

@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from site_fleet import FRA, fleet, real, vip
 
-from edge_lb.plan import RealForwarding, build_plan, diff
+from edge_lb.changes import diff
+from edge_lb.plan import RealForwarding, build_plan
 from edge_lb.rings import Rings
 from edge_lb.seats import Seats, assign
 from gslb.fleet.health import RealState

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 from site_fleet import FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet, real, without
 
+from edge_lb.changes import diff
 from edge_lb.fastring import build_ring
 from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.plan import (
@@ -16,7 +17,6 @@ from edge_lb.plan import (
     RealForwarding,
     Standings,
     build_plan,
-    diff,
     forwarding,
     left_empty,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -11,6 +12,7 @@ from site_fleet import FRA, WEB1, WEB2, WEB3, WWW, fleet, real, vip
 
 from edge_lb.chaining import words_of
 from edge_lb.maglev import RING_SLOTS
+from edge_lb.notice import NOTICE_S
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
 from edge_lb.seats import Seats, assign, seat_name
@@ -268,8 +270,9 @@ def test_only_packets_by_gue_and_memory_of_moved_slots_want_chains(
     reals = {name: replace(one, encap=encap) for name, one in whole.reals.items()}
     edge = Edge(replace(whole, reals=reals))
     edge.plan(100.0)
+    edge.plan(200.0, drained=frozenset({WEB2}))
 
-    www = of_www(edge.plan(200.0, drained=frozenset({WEB2})))
+    www = of_www(edge.plan(200.0 + NOTICE_S, drained=frozenset({WEB2})))
 
     assert (www.chains is not None) is chained
     assert www.hands_on is hands_on
@@ -277,13 +280,32 @@ def test_only_packets_by_gue_and_memory_of_moved_slots_want_chains(
 
 def test_memory_of_moved_slots_knows_those_that_will_move_back():
     edge = Edge(site(flow_memory=FlowMemory.MOVED))
-    edge.plan(100.0, drained=frozenset({WEB2}))
 
-    draft = edge.plan(101.0, drained=frozenset({WEB2}))
+    draft = edge.plan(100.0, drained=frozenset({WEB2}))
 
     assert edge.seat("web2") in candidates(draft)
     assert draft.chains["www"].ends == ()
-    assert of_www(edge.plan(102.0)).chains is not None
+    assert edge.planner.history.vips[0].turns == ()
+
+
+def test_memory_of_moved_slots_has_notice_of_a_drain_and_none_of_a_death():
+    edge = Edge(site(flow_memory=FlowMemory.MOVED, owner_chain=0))
+    first = edge.plan(100.0)
+
+    told = edge.plan(101.0, drained=frozenset({WEB2}))
+    come = edge.plan(told.due_s, drained=frozenset({WEB2}))
+    dead = edge.plan(200.0, drained=frozenset({WEB2}), down=frozenset({WEB3}))
+
+    marked, ring = of_www(told).chains, of_www(come).ring
+    assert told.due_s == 101.0 + NOTICE_S
+    assert of_www(told).ring == of_www(first).ring
+    assert marked is not None
+    assert marked[1::CHAIN_OWNERS] == array(
+        "H",
+        [now if now != was else 0 for was, now in zip(of_www(told).ring, ring, strict=True)],
+    )
+    assert edge.seat("web2") not in set(ring)
+    assert set(of_www(dead).ring) == {edge.seat("web1")}
 
 
 def slow() -> Edge:
