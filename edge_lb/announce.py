@@ -76,6 +76,8 @@ def step(standing: Standing, seen: Seen, rules: BgpSection, now_s: float) -> Sta
     if now.fault:
         return _become(now, Preference.WITHDRAWN, f"withdrawn: {now.fault}", now_s)
     if now.drained:
+        if standing.preference is Preference.WITHDRAWN and standing.drained and not standing.fault:
+            return now
         return _drain(now, rules, now_s)
     if now.preference is Preference.LOWERED:
         return _become(now, Preference.ANNOUNCED, "undrained", now_s)

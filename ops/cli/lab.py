@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from gslb.service.lifecycle import ExitCode
-from ops.lab import demo, demo_dns, demo_failures, demo_packets, paths, processes
+from ops.lab import demo, demo_dns, demo_edges, demo_failures, demo_packets, paths, processes
 from ops.lab import lab as labs
 from ops.lab.topology import DNS_ADDRESS, DOMAIN, HOSTS
 
@@ -25,10 +25,11 @@ def lab() -> None:
 
 @lab.command()
 @click.option("--redis", is_flag=True, help="Use a real redis-server instead of SQLite.")
-def up(*, redis: bool) -> None:
+@click.option("--resilient", is_flag=True, help="Sticky ECMP: resilient groups of next hops.")
+def up(*, redis: bool, resilient: bool) -> None:
     """Build the lab and wait until every VIP is UP."""
     with labs.alone():
-        labs.up(_progress, redis=redis)
+        labs.up(_progress, redis=redis, resilient=resilient)
     click.echo(f"the lab is up; its logs are in {paths.LOG_DIR}. Try:")
     click.echo(f"  waypost lab exec client -- dig @{DNS_ADDRESS} www.{DOMAIN}")
     click.echo("  waypost lab exec client -- curl http://198.51.100.1/")
@@ -62,6 +63,7 @@ def status(*, as_json: bool) -> None:
         view = {
             "schema": "waypost/lab/1",
             "store": "redis" if running.ledger.redis else "sqlite",
+            "ecmp": "resilient" if running.ledger.resilient else "plain",
             "processes": [
                 {"host": host, "name": name, "pid": pid, "running": alive}
                 for host, name, pid, alive in rows
@@ -70,7 +72,7 @@ def status(*, as_json: bool) -> None:
         }
         click.echo(msgspec.json.encode(view).decode())
     else:
-        addresses = {host.name: host.address for host in HOSTS}
+        addresses = {host.name: host.address for host in HOSTS} | {"router": ""}
         click.echo(f"{'HOST':<12}{'ADDRESS':<15}{'PROCESS':<18}{'PID':<8}STATE")
         for host, name, pid, alive in rows:
             state = "running" if alive else "ENDED"
@@ -94,7 +96,7 @@ def exec_(host: str, argv: tuple[str, ...]) -> None:
 def demo_(*, redis: bool, keep: bool) -> None:
     """Tell and verify the main job, step by step; exit 0 only if every step held."""
     colour = sys.stdout.isatty()
-    steps = (*demo_dns.STEPS, *demo_packets.STEPS, *demo_failures.STEPS)
+    steps = (*demo_dns.STEPS, *demo_packets.STEPS, *demo_failures.STEPS, *demo_edges.STEPS)
     say: Callable[[str], None] = click.echo
     with labs.alone():
         running = labs.up(_progress, redis=redis)

@@ -1,8 +1,8 @@
 """The main job, told and verified step by step on a running lab.
 
 Owns the telling: the order of the steps, what is printed of each, the summary, the exit code. What
-a step does and demands is in `demo_dns`, `demo_packets` and `demo_failures`; each returns what was
-run and what came back, and raises `Broken` where a promise did not hold.
+a step does and demands is in `demo_dns`, `demo_packets`, `demo_failures` and `demo_edges`; each
+returns what was run and what came back, and raises `Broken` where a promise did not hold.
 """
 
 from __future__ import annotations

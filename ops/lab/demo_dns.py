@@ -97,7 +97,7 @@ def _authored(lab: Lab) -> Shown:
 def curl_resolve(lab: Lab, query: str) -> dict[str, object]:
     """One request of the HTTPS API in the client's namespace: the decoded reply."""
     url = f"https://{DNS_ADDRESS}/v1/resolve?{query}"
-    done = lab.run("client", "curl", "-sS", "--max-time", "3", "--cacert", str(paths.CA), url)
+    done = lab.run("client", "curl", "-sS", "--max-time", "10", "--cacert", str(paths.CA), url)
     demand(done.returncode == 0, f"curl: {done.stderr}")
     reply: dict[str, object] = json.loads(done.stdout)
     return reply

@@ -12,6 +12,7 @@ from pathlib import Path
 import trustme
 
 from ops.lab import paths
+from ops.lab.router import AS, HOLD_S, bird_conf, router_address, site_as
 from ops.lab.topology import (
     DNS,
     DOMAIN,
@@ -36,6 +37,9 @@ DETECT_S = CHECK_INTERVAL_S * 1.2 * FALL + CHECK_TIMEOUT_S
 """The stated time to see a dead real: `fall` checks, the longest jitter, one timeout."""
 ANSWER_S = DETECT_S + 1.5
 """The stated time until the answers follow: detection, publishing, one poll of the store."""
+WITHDRAW_S = 1.5
+"""The stated time until the router stops sending: two looks of the announcer, then BGP."""
+QUIET_S = 3.0
 TTL_S = 5
 
 _LOCATION = {
@@ -60,13 +64,14 @@ ns.child IN A    192.0.2.82
 """
 
 
-def write_all(*, redis: bool) -> None:
+def write_all(*, redis: bool, resilient: bool) -> None:
     """Write everything; the directories are made as needed."""
     for folder in (paths.CONFIG_DIR, paths.LOG_DIR, paths.STATE_DIR, paths.SOCKET_DIR):
         folder.mkdir(parents=True, exist_ok=True)
     paths.STORE_DIR.mkdir(exist_ok=True)
     _write("fleet.toml", fleet_toml())
     _write(f"{DOMAIN}.zone", _ZONE)
+    _write("bird.conf", bird_conf(resilient=resilient))
     store = _store(redis=redis)
     _write("dns.toml", _host("dns") + store + _dns())
     _write("https.toml", _host("https") + store + _https())
@@ -165,7 +170,10 @@ def _edge(edge: LabHost) -> str:
     return (
         f'[edge]\nsite = "{edge.site}"\ninterface = "eth0"\n'
         f'pin_dir = "{paths.PIN_DIR / edge.name}"\ntunnel_source = "{edge.address}"\n'
-        f"mtu = {SITE_MTU}\nlease_s = {LEASE_S}\nbeat_s = {BEAT_S}\n"
+        f"mtu = {SITE_MTU}\nlease_s = {LEASE_S}\nbeat_s = {BEAT_S}\n\n"
+        f'[bgp]\nlocal_as = {site_as(edge.site)}\nlocal_address = "{edge.address}"\n'
+        f"hold_s = {HOLD_S}\nreturn_s = 0.5\nquiet_s = {QUIET_S}\n\n"
+        f'[[bgp.neighbors]]\naddress = "{router_address(edge.name)}"\npeer_as = {AS}\n'
     )
 
 

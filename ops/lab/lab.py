@@ -20,16 +20,18 @@ from typing import TypeVar
 
 import msgspec
 
+from gslb.fleet import announcing
+from gslb.fleet.announcing import Announcing
 from gslb.fleet.views import Status
 from gslb.service.lifecycle import ExitCode, Refused, hold_lock
-from ops.lab import files, paths, processes, world
+from ops.lab import files, paths, processes, router, world
 from ops.lab.processes import Ledger, ProcessRecord
-from ops.lab.topology import EDGES, HOSTS, REALS
+from ops.lab.topology import EDGES, HOSTS, REALS, VIPS
 
 Progress = Callable[[str], None]
 T = TypeVar("T", bound=msgspec.Struct)
-READY_S = 60.0  # sixteen daemons start on two cores
-TOOLS = ("nsenter", "nginx", "dig", "curl", "tcpdump")
+READY_S = 120.0  # some thirty processes start on two cores
+TOOLS = ("nsenter", "nginx", "dig", "curl", "tcpdump", "bird")
 
 
 class Lab:
@@ -84,6 +86,11 @@ class Lab:
             raise OSError(f"{daemon}{path}: {reply.status} {body.decode()}")
         return msgspec.json.decode(body, type=shape)
 
+    def announcing(self, edge: str) -> Announcing:
+        """What an edge's announcer last kept; its agent is not asked."""
+        record = (paths.STATE_DIR / edge / announcing.FILE).read_bytes()
+        return msgspec.json.decode(record, type=Announcing)
+
     def trouble(self) -> list[str]:
         """What keeps the lab from being well, in words; empty when all is well."""
         found: list[str] = []
@@ -97,7 +104,7 @@ class Lab:
             found += [f"{daemon}: {line}" for line in status.trouble]
             if daemon == "dns":
                 found += [f"{vip.name}: {vip.state}" for vip in status.vips if vip.state != "UP"]
-        return found
+        return found or _missing_ways()
 
     def wait_well(self, timeout_s: float = READY_S) -> float:
         """Wait until every daemon answers and every VIP is UP; returns the seconds it took."""
@@ -143,6 +150,17 @@ class Lab:
                 seen += [line for line in out.splitlines() if line.strip()]
 
 
+def _missing_ways() -> list[str]:
+    """The VIPs that the router does not send to every edge of their site."""
+    known = router.ways()
+    wanted = {vip: {edge.address for edge in EDGES if edge.site == vip.site} for vip in VIPS}
+    return [
+        f"router: {vip.name} goes to {', '.join(sorted(known.get(vip.address, ()))) or 'nobody'}"
+        for vip, edges in wanted.items()
+        if known.get(vip.address) != edges
+    ]
+
+
 def wait(ready: Callable[[], bool], timeout_s: float, why: Callable[[], str]) -> float:
     """Poll until `ready`; the seconds it took. Raises TimeoutError with `why` in words."""
     began = time.monotonic()
@@ -176,23 +194,23 @@ def attach() -> Lab:
     return Lab(ledger)
 
 
-def up(progress: Progress, *, redis: bool) -> Lab:
+def up(progress: Progress, *, redis: bool, resilient: bool = False) -> Lab:
     """Build the whole world anew; what an earlier or crashed lab left is removed first."""
     require_root()
     _require_tools(redis=redis)
     if processes.load_ledger() is not None or paths.LAB_DIR.exists():
         progress("an earlier lab is in the way: removing it")
     down(progress)
-    progress(f"network: {len(HOSTS) + 1} namespaces, 6 segments, ECMP over 2 edges a site")
+    progress(f"network: {len(HOSTS) + 1} namespaces, 6 segments")
     world.build()
-    files.write_all(redis=redis)
-    lab = Lab(Ledger(redis=redis))
+    files.write_all(redis=redis, resilient=resilient)
+    lab = Lab(Ledger(redis=redis, resilient=resilient))
     processes.save_ledger(lab.ledger)
-    names = list(processes.commands(redis=redis))
+    names = list(processes.commands(redis=redis, resilient=resilient))
     for number, name in enumerate(names, 1):
         progress(f"starting {number}/{len(names)}: {name}")
         lab.start(name)
-    progress("waiting until every VIP is UP")
+    progress("waiting until every VIP is UP, and routed to every edge of its site")
     try:
         lab.wait_well()
     except TimeoutError as error:

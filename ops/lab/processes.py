@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from ops.lab import paths
+from ops.lab.router import BGP_TABLE
 from ops.lab.topology import DNS, EDGES, REALS, STORE, STORE_ADDRESS, STORE_PORT, namespaces
 
 STOP_S = 5.0  # how long a process may take to end after SIGTERM
@@ -38,6 +39,7 @@ class Ledger(msgspec.Struct, kw_only=True):
     """What the lab has started, by process name."""
 
     redis: bool
+    resilient: bool = False
     processes: dict[str, ProcessRecord] = {}
 
 
@@ -55,11 +57,15 @@ def save_ledger(ledger: Ledger) -> None:
     draft.replace(paths.LEDGER)
 
 
-def commands(*, redis: bool) -> dict[str, tuple[str, tuple[str, ...]]]:
+def commands(*, redis: bool, resilient: bool = False) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Every process of the lab: name -> (host, argv), in the order of start."""
     wanted: dict[str, tuple[str, tuple[str, ...]]] = {}
     if redis:
         wanted["redis"] = (STORE.name, _redis_argv())
+    wanted["bird"] = ("router", _bird_argv())
+    if resilient:
+        argv = (sys.executable, "-m", "ops.lab.resilient", str(BGP_TABLE))
+        wanted["resilient"] = ("router", argv)
     for real in REALS:
         config = str(paths.CONFIG_DIR / f"{real.name}.nginx.conf")
         home = str(paths.STATE_DIR / real.name)
@@ -67,9 +73,20 @@ def commands(*, redis: bool) -> dict[str, tuple[str, tuple[str, ...]]]:
         wanted[real.name] = (real.name, _daemon("edge_lb", "real", real.name))
     for edge in EDGES:
         wanted[edge.name] = (edge.name, _daemon("edge_lb", "agent", edge.name))
+        wanted[speaker_of(edge.name)] = (edge.name, _daemon("edge_lb", "announce", edge.name))
     wanted["dns"] = (DNS.name, _daemon("gslb", "", "dns"))
     wanted["https"] = (DNS.name, _daemon("httpdns", "", "https"))
     return wanted
+
+
+def speaker_of(edge: str) -> str:
+    """The process that speaks BGP for an edge."""
+    return f"{edge}-bgp"
+
+
+def _bird_argv() -> tuple[str, ...]:
+    control = str(paths.STATE_DIR / "bird.ctl")
+    return ("bird", "-f", "-c", str(paths.CONFIG_DIR / "bird.conf"), "-s", control)
 
 
 def _daemon(package: str, verb: str, name: str) -> tuple[str, ...]:
@@ -94,7 +111,7 @@ def _redis_argv() -> tuple[str, ...]:
 
 def start(ledger: Ledger, name: str) -> ProcessRecord:
     """Start one process in its host's namespace and remember it."""
-    host, argv = commands(redis=ledger.redis)[name]
+    host, argv = commands(redis=ledger.redis, resilient=ledger.resilient)[name]
     # Not subprocess: the lab's processes outlive the command that starts them.
     command = in_namespace(host, argv)
     with paths.log_of(name).open("ab") as log:

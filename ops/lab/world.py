@@ -1,4 +1,4 @@
-"""Builds and removes the lab's network by pyroute2: namespaces, bridges, veth, routes with ECMP.
+"""Builds and removes the lab's network by pyroute2: namespaces, bridges, veth, addresses.
 
 Owns every kernel object of the lab except processes and the daemons' pins. `build` expects a clean
 machine, `remove` makes one whatever state a crash left. Never touches what is not the lab's.
@@ -16,11 +16,9 @@ from pyroute2.ethtool import Ethtool
 from bpf.program import Program
 from ops.lab import paths
 from ops.lab.topology import (
-    EDGES,
     HOSTS,
     ROUTER_NAMESPACE,
     SEGMENTS,
-    VIPS,
     LabHost,
     Role,
     namespaces,
@@ -46,6 +44,7 @@ _ROUTER_SYSCTLS = {
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv4/fib_multipath_hash_policy": "1",  # layer 4: addresses and ports
+    "net/ipv6/fib_multipath_hash_policy": "1",
     "net/ipv4/conf/all/send_redirects": "0",
     "net/ipv4/conf/default/send_redirects": "0",
 }
@@ -89,10 +88,6 @@ def build() -> None:
             if host.address_v6:
                 _address(ns, index, f"{host.address_v6}/64")
                 ns.route("add", dst="::/0", gateway=segment.router_v6.partition("/")[0])
-    with NetNS(ROUTER_NAMESPACE) as router:
-        for address, site in sorted({(vip.address, vip.site) for vip in VIPS}):
-            hops = [{"gateway": edge.address, "hops": 0} for edge in EDGES if edge.site == site]
-            router.route("add", dst=f"{address}/32", multipath=hops)
 
 
 def send_as_on_a_wire(interface: str) -> None:

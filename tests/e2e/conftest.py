@@ -27,7 +27,7 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def redis_lab() -> Iterator[Lab]:
     with labs.alone():
-        running = labs.up(_quiet, redis=True)
+        running = labs.up(_quiet, redis=True, resilient=True)
         try:
             yield running
         finally:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ops.lab import demo_dns, demo_failures, demo_packets
+from ops.lab import demo_dns, demo_edges, demo_failures, demo_packets
 from ops.lab.demo import Shown, Step
 from ops.lab.lab import Lab
 
 pytestmark = pytest.mark.e2e
-STEPS = (*demo_dns.STEPS, *demo_packets.STEPS, *demo_failures.STEPS)
+STEPS = (*demo_dns.STEPS, *demo_packets.STEPS, *demo_failures.STEPS, *demo_edges.STEPS)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.title for step in STEPS])

@@ -13,7 +13,12 @@ from pyroute2 import NetNS
 PATIENCE_S = 120.0
 
 
-def bird_text(neighbors: tuple[str, ...], *, router_id: str, hold_s: int = 9) -> str:
+MAIN_TABLE = 254
+
+
+def bird_text(
+    neighbors: tuple[str, ...], *, router_id: str, hold_s: int = 9, table: int = MAIN_TABLE
+) -> str:
     """A router of AS 65000 whose neighbors are edges of AS 65001, with ECMP over equal ones."""
     sessions = "".join(
         f"protocol bgp {{ local as 65000; neighbor {address} as 65001; hold time {hold_s};\n"
@@ -23,7 +28,7 @@ def bird_text(neighbors: tuple[str, ...], *, router_id: str, hold_s: int = 9) ->
     )
     kernels = "".join(
         f"protocol kernel {{ {family} {{ export where source = RTS_BGP; import none; }};"
-        " merge paths yes; }\n"
+        f" merge paths yes; kernel table {table}; }}\n"
         for family in ("ipv4", "ipv6")
     )
     return f"router id {router_id};\nprotocol device {{ }}\n{kernels}{sessions}"
@@ -64,7 +69,7 @@ class Bird:
         """The gateways that the namespace's kernel has for each host address."""
         found: dict[str, set[str]] = {address: set() for address in addresses}
         for family in {10 if ":" in address else 2 for address in addresses}:
-            for route in self._kernel.get_routes(family=family):
+            for route in self._kernel.get_routes(family=family, table=MAIN_TABLE):
                 if route.get_attr("RTA_DST") in found:
                     found[route.get_attr("RTA_DST")] |= set(_gateways(route))
         return list(found.values())

@@ -181,6 +181,8 @@ def test_a_drained_edge_is_lowered_while_packets_come_and_withdrawn_when_quiet(e
     assert edge.look(4) is Preference.LOWERED
     assert edge.look(1) is Preference.WITHDRAWN
     assert edge.standing.reason == "drained: no packet of a VIP for 5 s"
+    assert edge.look(5) is Preference.WITHDRAWN
+    assert edge.standing.reason == "drained: no packet of a VIP for 5 s"
 
 
 def test_a_drain_ends_by_its_deadline(edge: Edge) -> None:
