@@ -52,7 +52,7 @@ def vips_of_real(fleet: Fleet, name: RealName) -> tuple[Address, ...]:
 
 
 class Binding:
-    """Addresses on one interface, in this network namespace."""
+    """Addresses on one interface, in this network namespace; without one: on none."""
 
     def __init__(self, interface: str, state_dir: Path) -> None:
         self._interface = interface
@@ -64,11 +64,14 @@ class Binding:
         An address that was there before us is used and never removed. Refused(NOT_ROOT) without
         the right to change addresses.
         """
-        wanted = tuple(wanted)
+        wanted = tuple(wanted) if self._interface else ()
         kept = self._kept()
         if kept.interface != self._interface:
             self._remove(kept.interface, kept.addresses)
             kept = Bound(interface=self._interface)
+        if not self._interface:
+            self._keep(kept)
+            return BindingChange(added=(), removed=())
         stale = [text for text in kept.addresses if ip_address(text) not in wanted]
         removed = self._remove(self._interface, stale)
         with IPRoute() as route:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from socket import AF_INET, AF_INET6
 
 from edge_lb import socket_dump
 from edge_lb.census import Census
 from edge_lb.held import IP_PROTOCOLS
+from edge_lb.namespaces import visited
 from gslb.fleet.health import next_generation
 from gslb.fleet.history import RealReport, VipFlows
 from gslb.fleet.model import Fleet, Generation, Protocol, RealName, Vip
@@ -32,15 +33,25 @@ _STATES = {Protocol.TCP: socket_dump.IN_FLIGHT, Protocol.UDP: socket_dump.ESTABL
 
 
 class CensusTaker:
-    """Counts for the VIPs that name one real in `fleet()`; without a `store` it tells nobody."""
+    """Counts for the VIPs that name one real in `fleet()`; without a `store` it tells nobody.
+
+    Sockets in the network namespaces of these paths, where they are there, count too.
+    """
 
     def __init__(
-        self, real: RealName, fleet: Callable[[], Fleet], store: Store | None, events: EventLog
+        self,
+        real: RealName,
+        fleet: Callable[[], Fleet],
+        store: Store | None,
+        events: EventLog,
+        *,
+        namespaces: Iterable[str] = (),
     ) -> None:
         self._real = real
         self._fleet = fleet
         self._store = store
         self._events = events
+        self._namespaces = ("", *namespaces)  # our own first
         self._censuses = [Census(protocol) for protocol in Protocol]
         self._generation = next_generation(Generation(0), clock.unix_s())
         self._sequence = 0
@@ -104,8 +115,11 @@ class CensusTaker:
             census.watch(vips)
             if census.wants:
                 number, states = IP_PROTOCOLS[census.protocol], _STATES[census.protocol]
-                found = socket_dump.dump(AF_INET, number, states)
-                found |= socket_dump.dump(AF_INET6, number, states)
+                found: socket_dump.Sockets = {}
+                for namespace in self._namespaces:
+                    with visited(namespace) as is_there:
+                        for family in (AF_INET, AF_INET6) if is_there else ():
+                            found |= socket_dump.dump(family, number, states)
                 census.take(found, now_s)
         counted = tuple(flows for census in self._censuses for flows in census.flows())
         self.observed_at_s, self.round_s = now_s, time.thread_time() - started_s

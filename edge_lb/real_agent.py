@@ -20,6 +20,7 @@ from bpf.errors import BpfError
 from edge_lb.binding import Binding, vips_of_real
 from edge_lb.census_taker import CensusTaker, register_census
 from edge_lb.edge_views import distribution_version
+from edge_lb.namespaces import namespace_ids
 from edge_lb.nexthop import NextHops
 from edge_lb.peers import peers_of
 from edge_lb.real_chains import chain_view, register_chains
@@ -85,7 +86,8 @@ def run_real(path: Path) -> int:
     log.setup(ROLE, host.host.log_level)
     need_root("a real's agent")
     need_interface(host.real.interface, "$.real.interface")
-    need_interface(host.real.vip_interface, "$.real.vip_interface")
+    if host.real.vip_interface:
+        need_interface(host.real.vip_interface, "$.real.vip_interface")
     with hold_lock(Path(host.host.state_dir), ROLE):
         agent = RealAgent(path, host, fleet)
         try:
@@ -111,8 +113,13 @@ class RealAgent:
         self.uncounted = ""  # why VIPs are not counted
         self.store = open_store(host.store) if host.store is not None else None
         self.census = CensusTaker(
-            RealName(host.real.name), lambda: self.fleet, self.store, self.events
+            RealName(host.real.name),
+            lambda: self.fleet,
+            self.store,
+            self.events,
+            namespaces=host.real.socket_namespaces,
         )
+        self.namespaces: dict[str, int] = {}  # of containers, by path: those that are there
         self._path = path
         self._started_s = clock.unix_s()
         self._sysctls = Sysctls(state_dir)
@@ -135,6 +142,7 @@ class RealAgent:
         self.next_hops.want(peers_of(self.fleet, self.real.name))
         with suppress(NetlinkError, OSError):  # it follows the kernel as soon as it runs
             self.next_hops.refresh()
+        self.namespaces = namespace_ids(self.host.real.socket_namespaces)
         self._attach(vips)
         self._count(vips)
         self.events.add("real.started", real=self.real.name, vips=str(len(vips)))
@@ -155,6 +163,8 @@ class RealAgent:
             try:
                 # In a thread of its own: netlink's library runs an event loop of its own.
                 change = await asyncio.to_thread(self._binding.bind, vips)
+                paths = self.host.real.socket_namespaces
+                self.namespaces = await asyncio.to_thread(namespace_ids, paths)
                 self._attach(vips)
                 await asyncio.to_thread(self._count, vips)
             except (Refused, OSError) as error:
@@ -206,6 +216,10 @@ class RealAgent:
             chains=chain_view(
                 self.unwrapper, self.fleet, self.real.name, self.next_hops, clock.monotonic_s()
             ),
+            namespaces=tuple(
+                path if path in self.namespaces else f"{path} (not there)"
+                for path in self.host.real.socket_namespaces
+            ),
         )
 
     async def show_vips(self, _params: Mapping[str, str]) -> views.VipList:
@@ -256,6 +270,7 @@ class RealAgent:
                 self.unwrapper.apply([self.real.address], vips)
                 peers = peers_of(self.fleet, self.real.name)
                 self.unwrapper.lead(peers, self.next_hops.hops, self.next_hops.vlans)
+                self.unwrapper.look_into(self.namespaces.values())
             elif self.unwrapper.unload():
                 self.events.add("tunnel.removed", real=self.real.name)
 
@@ -271,12 +286,12 @@ class RealAgent:
                     address=str(vip.address),
                     port=vip.port,
                     protocol=vip.protocol,
-                    state="BOUND",
+                    state="BOUND" if self.host.real.vip_interface else "ROUTED",
                     eligible=not self.trouble,
                     reals_up=1,
                     reals_total=1,
                     packets_per_s=0.0,
-                    reason=f"bound on {self.host.real.vip_interface}",
+                    reason=self._where_words(),
                     received_packets=traffic.received.packets,
                     received_bytes=traffic.received.bytes,
                     sent_packets=traffic.sent.packets,
@@ -284,6 +299,10 @@ class RealAgent:
                     flows=held.flows if held is not None else -1,
                     oldest_s=(held.oldest_s or 0.0) if held is not None else 0.0,
                 )
+
+    def _where_words(self) -> str:
+        interface = self.host.real.vip_interface
+        return f"bound on {interface}" if interface else "not bound: the host routes it"
 
     def _counters(self) -> tuple[views.CounterRow, ...]:
         return tuple(

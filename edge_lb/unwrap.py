@@ -65,6 +65,15 @@ class Unwrapper:
         write_vlans(maps["vlans"], vlans)
         write_peers(maps["peers"], peers, hops)
 
+    def look_into(self, namespaces: Iterable[int]) -> None:
+        """Ask the sockets of these network namespaces too, by their numbers; a few at most."""
+        held = self._maps()["socket_namespaces"]
+        layout = held.shape.value
+        ids = [layout.pack(id=number, is_used=1) for number in namespaces][: held.shape.max_entries]
+        unused = layout.pack(id=0, is_used=0)
+        for index in range(held.shape.max_entries):
+            held.put_at(index, ids[index] if index < len(ids) else unused)
+
     def verdicts(self) -> dict[str, Counter]:
         """Every verdict by name, those at zero too; empty while no program is loaded."""
         if self._program is None:

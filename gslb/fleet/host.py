@@ -115,12 +115,17 @@ class BgpSection(_Section, frozen=True):
 
 
 class RealSection(_Section, frozen=True):
-    """[real]. `name` is a real of fleet.toml; the daemon binds the VIPs that name it."""
+    """[real]. `name` is a real of fleet.toml; the daemon binds the VIPs that name it.
+
+    Without a `vip_interface` it binds none: the host routes them to containers, and
+    `socket_namespaces` are the network namespaces whose sockets hold flows of them.
+    """
 
     name: str
     interface: str
     pin_dir: str
     vip_interface: str = "lo"
+    socket_namespaces: tuple[str, ...] = ()
 
 
 class DnsHost(_Section, frozen=True):
@@ -155,6 +160,8 @@ class RealHost(_Section, frozen=True):
     real: RealSection
     store: StoreSection | None = None
 
+
+SOCKET_NAMESPACES_MAX = 4  # besides the host's own; MAX_NAMESPACES of bpf/own_socket.h
 
 Host = TypeVar("Host", DnsHost, HttpsHost, EdgeHost, RealHost)
 
@@ -221,7 +228,13 @@ def _faults(host: DnsHost | HttpsHost | EdgeHost | RealHost) -> _Found:
             if host.bgp is not None:
                 found += bgp_faults(host.bgp)
         case RealHost():
-            pass
+            if len(host.real.socket_namespaces) > SOCKET_NAMESPACES_MAX:
+                advice = f"{SOCKET_NAMESPACES_MAX} at most: each is asked for each packet"
+                found.append(("$.real.socket_namespaces", "too many", advice))
+            for number, text in enumerate(host.real.socket_namespaces):
+                if not Path(text).is_absolute():
+                    at = f"$.real.socket_namespaces[{number}]"
+                    found.append((at, f"`{text}` is no whole path", "like /run/netns/web"))
     return found
 
 

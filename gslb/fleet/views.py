@@ -184,6 +184,7 @@ class Status(View, frozen=True):
     announcing: str = ""  # like "ANNOUNCED, 3 addresses, 2 of 2 sessions up: the data path works"
     drains: tuple[DrainRow, ...] = ()
     chains: Chains | None = None  # at a real by GUE
+    namespaces: tuple[str, ...] = ()  # of a real's containers, whose sockets are asked too
     schema: str = "waypost/status/1"
 
 

@@ -55,6 +55,7 @@ def draw_status(view: Status, now_s: float, style: Style) -> str:
     parts = ["   ".join(facts) + "\n"]
     if view.announcing:
         parts.append(f"announced: {view.announcing}\n")
+    parts += [f"sockets are asked in {path} too\n" for path in view.namespaces]
     parts += [f"trouble: {line}\n" for line in view.trouble]
     counters = [
         (row.name, tables.count(row.packets, style), tables.count(row.bytes or -1, style))

@@ -55,6 +55,7 @@ from bpf.trial import (
     mapped,
 )
 from bpf.workbench import GATEWAY, NEIGHBOURS, TUNNEL_SOURCE, TUNNEL_SOURCE_V6
+from gslb.fleet.host import SOCKET_NAMESPACES_MAX
 
 pytestmark = pytest.mark.bpf
 
@@ -251,3 +252,9 @@ def test_ipv6_inside_and_outside_is_handed_on_whole(unwrapper: Unwrapper):
     _, frame = run(unwrapper, chained(inner, OTHER_REAL_V6))
 
     assert read_wrapped(frame).inner == inner
+
+
+def test_a_host_file_may_name_as_many_namespaces_as_are_asked(unwrapper: Unwrapper):
+    held = unwrapper.program.maps["socket_namespaces"]
+
+    assert held.shape.max_entries == SOCKET_NAMESPACES_MAX

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import AF_INET6
 
 from pyroute2 import NetNS, netns
 from site_world import PATIENCE_S, SiteWorld
@@ -128,6 +129,29 @@ class ChainWorld:
         where = namespace or self.namespaces[name]
         self.world.start("-c", ECHO, name, VIP, VIP_V6, namespace=where)
 
+    def contain(self, real: str) -> str:
+        """A container behind a real: its namespace, to which the host routes the VIPs."""
+        box, host = f"{self.world.name}-box", self.namespaces[real]
+        netns.create(box)
+        with NetNS(host) as ns:
+            peer = {"ifname": "eth0", "net_ns_fd": box}
+            ns.link("add", ifname="box0", kind="veth", peer=peer)
+            index = _addressed(ns, "box0", "172.20.0.1", "fd01::1")
+        with NetNS(box) as ns:
+            _addressed(ns, "eth0", "172.20.0.2", "fd01::2")
+            _addressed(ns, "lo", VIP, VIP_V6)
+            ns.route("add", dst="0.0.0.0/0", gateway="172.20.0.1")
+            ns.route("add", dst="::/0", gateway="fd01::1", family=AF_INET6)
+        with NetNS(host) as ns:
+            ns.route("add", dst=f"{VIP}/32", gateway="172.20.0.2")
+            ns.route("add", dst=f"{VIP_V6}/128", gateway="fd01::2", oif=index, family=AF_INET6)
+        with inside(host):
+            for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+                (Path("/proc/sys/net") / key).write_text("1")
+        with inside(box):
+            send_as_on_a_wire("eth0")
+        return box
+
     def lead(self, first: str, *others: str) -> None:
         """From now on packets go to this real, with those as the owner chain behind it."""
         fresh = self._way.with_suffix(".new")
@@ -154,6 +178,15 @@ class ChainWorld:
 
     def counted(self, name: str) -> dict[str, int]:
         return {row.name: row.packets for row in self.status(name).counters}
+
+    def flows(self, name: str, vip: str) -> int:
+        """What the real's census tells of a VIP."""
+        return next(row.flows for row in self.status(name).vips if row.address == vip)
+
+    def addresses(self, name: str) -> set[str]:
+        """The real's own, on every interface."""
+        with NetNS(self.namespaces[name]) as ns:
+            return {found.get_attr("IFA_ADDRESS") for found in ns.get_addr()}
 
     def admin(self, name: str) -> Path:
         return self.world.folder / f"{name}.sock"
@@ -219,8 +252,19 @@ class ChainWorld:
                 return False
             far.link("set", index=found[0], state="up", mtu=1400)
             far.route("replace", dst=f"{VIP}/32", oif=found[0], prefsrc=CLIENT)
-            far.route("replace", dst=f"{VIP_V6}/128", oif=found[0], prefsrc=CLIENT_V6, family=10)
+            far.route(
+                "replace", dst=f"{VIP_V6}/128", oif=found[0], prefsrc=CLIENT_V6, family=AF_INET6
+            )
         return True
+
+
+def _addressed(ns: NetNS, interface: str, ipv4: str, ipv6: str) -> int:
+    index = int(ns.link_lookup(ifname=interface)[0])
+    ns.link("set", index=index, state="up")
+    bits = (32, 128) if interface == "lo" else (30, 64)
+    ns.addr("add", index=index, address=ipv4, prefixlen=bits[0])
+    ns.addr("add", index=index, address=ipv6, prefixlen=bits[1], flags=NODAD)
+    return index
 
 
 def _fleet() -> str:

@@ -69,6 +69,37 @@ def test_a_connection_of_the_last_candidate_goes_on_and_a_stray_gets_its_reset(
     assert last.edges == ()  # what it got with a chain came from other reals
 
 
+@pytest.mark.parametrize("vip", [VIP, VIP_V6], ids=["v4", "v6"])
+def test_sockets_of_a_container_are_asked_and_counted_too(chains: ChainWorld, vip: str) -> None:
+    box = chains.contain("web3")
+    absent = "/run/netns/not-there"
+    chains.start_agents(
+        web3=f'vip_interface = ""\nsocket_namespaces = ["{absent}", "/run/netns/{box}"]\n'
+    )
+    chains.serve("web1")
+    chains.serve("web3", namespace=box)
+    assert VIP not in chains.addresses("web3")
+    assert chains.status("web3").namespaces == (f"{absent} (not there)", f"/run/netns/{box}")
+    chains.lead("web3", "web1")
+
+    with chains.connection(vip) as old:
+        assert echoed(old, b"first") == b"web3 first"
+        assert chains.counted("web3")["PASSED_OWN_SOCKET"] > 0
+        chains.lead("web1", "web3")
+        assert echoed(old, b"second") == b"web3 second"
+        here = chains.status("web3").chains
+        assert here is not None
+        assert here.found[1] > 0
+        chains.world.wait(lambda: chains.flows("web3", vip) == 1)
+
+        chains.lead("web3", "web1")
+        assert old.send(b"vanish")  # the container's listener has no cookie for what follows
+        chains.world.wait(lambda: _is_reset(old))
+        assert chains.counted("web3")["HANDED_ON"] > 0
+        assert chains.counted("web1")["PASSED_LAST_RESORT"] > 0
+        chains.world.wait(lambda: chains.flows("web3", vip) == 0)
+
+
 def _is_reset(client: socket.socket) -> bool:
     try:
         client.send(b"is anybody there?")

@@ -189,6 +189,18 @@ def test_each_role_has_a_unit_that_checks_before_it_starts(role: str) -> None:
             'url = "192.0.2.250:6379"',
             "$.store.url: not a Redis URL (like redis://192.0.2.1:6379/0)",
         ),
+        (
+            "real",
+            'vip_interface = "lo"',
+            'socket_namespaces = ["web"]',
+            "$.real.socket_namespaces[0]: `web` is no whole path (like /run/netns/web)",
+        ),
+        (
+            "real",
+            'vip_interface = "lo"',
+            'socket_namespaces = ["/1", "/2", "/3", "/4", "/5"]',
+            "$.real.socket_namespaces: too many (4 at most: each is asked for each packet)",
+        ),
     ],
 )
 def test_a_faulty_host_file_is_refused_with_path_and_mend(
