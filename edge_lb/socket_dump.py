@@ -1,9 +1,9 @@
 """Every live socket of this network namespace, as the kernel's own list tells it (sock_diag).
 
 Owns the question and the reading of the answer. Called by `edge_lb.census_taker` in a thread. It
-decodes by `struct`, and of each socket only what names it: 112,000 sockets take 0.2 s on two
-virtual cores, half of it the kernel's part. pyroute2's DiagSocket makes objects of every
-attribute of every socket, and takes 17 s there. Needs no privilege. Raises OSError.
+decodes by `struct`, and of each socket only what names it: 112,000 sockets take 0.2 s of a
+virtual core, half of it the kernel's part. pyroute2's DiagSocket makes objects of every attribute
+of every socket, and takes 17 s there (bench_census.py). Needs no privilege. Raises OSError.
 
 The kernel lets go of its table between parts of the answer, so a socket that lives may be missing
 when its neighbours go meanwhile: `edge_lb.census` does not believe one absence.
