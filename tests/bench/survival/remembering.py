@@ -1,0 +1,114 @@
+"""Balancers that remember flows, each in a memory of bounded size: Katran's way, and JET.
+
+Owns what they do with a packet. Both go through `lru`, packet by packet, at the balancer that the
+router chose; a flow that comes to another balancer finds nothing there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_lb.maglev import RING_SLOTS
+
+from .changes import Change, Kind
+from .lru import ENTRY_BYTES, FlowMemories
+from .systems import RING_BYTES, System
+from .tables import Rendezvous, Servers
+from .traffic import Connections, Tick
+
+HORIZON_SHARE = 0.1
+
+
+class Remembering(System):
+    """What a balancer remembers goes first; else a table chooses, and that is remembered.
+
+    `router` is how flows are spread over the balancers: the name of one of `run`'s ways.
+    """
+
+    def __init__(
+        self, name: str, servers: Servers, flows: Connections, router: str, balancers: int, size: int
+    ) -> None:
+        super().__init__(name, servers, flows)
+        self.router = router
+        self.memories = FlowMemories(flows.pool, balancers, max(1, size // balancers))
+        self._capacity = max(1, size // balancers)
+
+    def happen(self, change: Change) -> None:
+        if change.kind is Kind.EDGE_LEAVES:
+            self.memories.clear(change.number)
+        super().happen(change)
+
+    def adapt(self, change: Change) -> None:
+        """The ring is the servers'."""
+
+    def place(self, flows: np.ndarray) -> np.ndarray:
+        return self.servers.ring[self.flows.slot[flows]]
+
+    def is_kept(self, flows: np.ndarray) -> np.ndarray:
+        """Whether a flow that is not remembered shall be."""
+        return np.ones(len(flows), bool)
+
+    def follow(self, tick: Tick, balancers: dict[str, np.ndarray]) -> None:
+        self.memories.forget(tick.born)  # what a number meant long ago
+        packets = tick.packets[self.home[tick.packets] != 0]
+        chosen = self.memories.touch(
+            balancers[self.router][packets], packets, self.place(packets), self.is_kept(packets)
+        )
+        is_lost = chosen != self.home[packets]
+        self.lose(np.unique(packets[is_lost]))
+        self.tally.packets += int((~is_lost).sum())
+
+    def state_bytes(self) -> int:
+        return RING_BYTES + ENTRY_BYTES * self._capacity
+
+
+class Jet(Remembering):
+    """JET, by its table: rendezvous in each row, and flows are remembered only where it may change.
+
+    That is where a server of the horizon would win the row, or where its server has notice of a
+    drain. The horizon holds those that left and may return, as many as HORIZON_SHARE of all; a
+    server that joins unheard of was not in it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        servers: Servers,
+        flows: Connections,
+        rows: Rendezvous,
+        router: str,
+        balancers: int,
+        size: int,
+    ) -> None:
+        super().__init__(name, servers, flows, router, balancers, size)
+        self._rows = rows
+        self._horizon = np.zeros_like(servers.serving)
+        self._leaving = np.zeros_like(servers.serving)
+        self._horizon_max = int(HORIZON_SHARE * servers.serving.sum())
+        self._table = np.zeros(RING_SLOTS, np.uint16)
+        self._unsafe = np.zeros(RING_SLOTS, bool)
+        self._decide(np.arange(RING_SLOTS))
+
+    def adapt(self, change: Change) -> None:
+        server = change.number + 1
+        if change.kind in {Kind.EDGE_LEAVES, Kind.EDGE_JOINS}:
+            return
+        self._leaving[server] = change.kind is Kind.NOTICE
+        has_room = self._horizon.sum() < self._horizon_max
+        self._horizon[server] = has_room and change.kind in {Kind.DRAIN, Kind.CRASH}
+        self._decide(self._rows.rows_with(server))
+
+    def place(self, flows: np.ndarray) -> np.ndarray:
+        return self._table[self.flows.slot[flows]]
+
+    def is_kept(self, flows: np.ndarray) -> np.ndarray:
+        return self._unsafe[self.flows.slot[flows]]
+
+    def state_bytes(self) -> int:
+        return super().state_bytes() + RING_SLOTS // 8
+
+    def _decide(self, rows: np.ndarray) -> None:
+        present = self._rows.best(rows, self.servers.serving)
+        coming = self._rows.best(rows, self.servers.serving | self._horizon)
+        self._table[rows] = self._rows.order[rows, present]
+        self._unsafe[rows] = (coming < present) | self._leaving[self._table[rows]]

@@ -1,0 +1,103 @@
+"""Who is meant to get new connections, and the tables that follow from it.
+
+Owns `Servers`, which every system reads; the Maglev ring, built by the very code that edges run
+(`edge_lb.fastring`); and the rows of rendezvous hashing, for the systems that use it. In tables a
+server is its number + 1, and 0 is nobody.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from edge_lb.fastring import build_ring
+from edge_lb.maglev import RING_SLOTS, Member
+
+from .changes import Change, Kind
+
+WEIGHT = 100
+RANKED = 48  # servers kept of each row, the best first: all others of it are never asked for
+ROWS_AT_ONCE = 4096
+
+
+class Servers:
+    """Which servers serve, drain or are down, and what ring the serving ones give."""
+
+    def __init__(self, count: int, universe: int) -> None:
+        self.serving = np.zeros(universe + 1, bool)
+        self.serving[1 : count + 1] = True
+        self.down = np.zeros(universe + 1, bool)
+        self.ring = self._built()
+
+    def apply(self, change: Change) -> bool:
+        """Whether the ring is another one now."""
+        server = change.number + 1
+        if change.kind in {Kind.DRAIN, Kind.RETIRE, Kind.CRASH}:
+            self.serving[server] = False
+            self.down[server] = change.kind is Kind.CRASH
+        elif change.kind in {Kind.RETURN, Kind.JOIN}:
+            self.serving[server], self.down[server] = True, False
+        else:
+            return False
+        self.ring = self._built()
+        return True
+
+    def members(self) -> dict[str, int]:
+        """Names and weights of the serving, as a ring is made of."""
+        return {name_of(int(server)): WEIGHT for server in np.flatnonzero(self.serving)}
+
+    def _built(self) -> np.ndarray:
+        members = [
+            Member(name=name_of(int(server)), weight=WEIGHT, index=int(server))
+            for server in np.flatnonzero(self.serving)
+        ]
+        return np.frombuffer(build_ring(members), np.uint16)
+
+
+@cache
+def name_of(server: int) -> str:
+    """The name that the ring follows."""
+    return f"real{server}"
+
+
+class Rendezvous:
+    """Each row's servers by their score, best first: the same whoever serves."""
+
+    def __init__(self, universe: int) -> None:
+        self.order = _ranked(universe)
+        flat = np.argsort(self.order, axis=None, kind="stable")
+        servers = self.order.ravel()[flat]
+        edges = np.searchsorted(servers, np.arange(universe + 2))
+        self._rows = (flat // self.order.shape[1]).astype(np.int32)
+        self._edges = edges
+
+    def rows_with(self, server: int) -> np.ndarray:
+        """The rows that this server may win."""
+        return self._rows[self._edges[server] : self._edges[server + 1]]
+
+    def best(self, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The place, in each row, of its best server of those `wanted`."""
+        return wanted[self.order[rows]].argmax(axis=1)
+
+
+@cache
+def _ranked(universe: int) -> np.ndarray:
+    """RANKED servers for each of RING_SLOTS rows."""
+    keep = min(RANKED, universe)
+    ranked = np.zeros((RING_SLOTS, keep), np.uint16)
+    servers = _mixed(np.arange(1, universe + 1, dtype=np.uint32), 0x9E3779B1)
+    for first in range(0, RING_SLOTS, ROWS_AT_ONCE):
+        rows = np.arange(first, min(first + ROWS_AT_ONCE, RING_SLOTS), dtype=np.uint32)
+        scores = _mixed(_mixed(rows, 0x85EBCA77)[:, None] ^ servers[None, :], 0xC2B2AE3D)
+        best = np.argpartition(scores, universe - keep, axis=1)[:, universe - keep :]
+        places = np.argsort(np.take_along_axis(scores, best, axis=1), axis=1)[:, ::-1]
+        ranked[rows] = np.take_along_axis(best, places, axis=1) + 1
+    return ranked
+
+
+def _mixed(values: np.ndarray, factor: int) -> np.ndarray:
+    """A hash of 32 bits, good enough that every server wins its share of rows."""
+    mixed = (values ^ values >> np.uint32(16)) * np.uint32(factor)
+    mixed = (mixed ^ mixed >> np.uint32(13)) * np.uint32(0x27D4EB2F)
+    return mixed ^ mixed >> np.uint32(16)
