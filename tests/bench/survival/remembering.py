@@ -26,7 +26,13 @@ class Remembering(System):
     """
 
     def __init__(
-        self, name: str, servers: Servers, flows: Connections, router: str, balancers: int, size: int
+        self,
+        name: str,
+        servers: Servers,
+        flows: Connections,
+        router: str,
+        balancers: int,
+        size: int,
     ) -> None:
         super().__init__(name, servers, flows)
         self.router = router
@@ -44,16 +50,16 @@ class Remembering(System):
     def place(self, flows: np.ndarray) -> np.ndarray:
         return self.servers.ring[self.flows.slot[flows]]
 
-    def is_kept(self, flows: np.ndarray) -> np.ndarray:
-        """Whether a flow that is not remembered shall be."""
-        return np.ones(len(flows), bool)
+    def choose(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The server of each slot, and whether a flow of it shall be remembered."""
+        return self.servers.ring[slots], np.ones(len(slots), bool)
 
     def follow(self, tick: Tick, balancers: dict[str, np.ndarray]) -> None:
         self.memories.forget(tick.born)  # what a number meant long ago
-        packets = tick.packets[self.home[tick.packets] != 0]
-        chosen = self.memories.touch(
-            balancers[self.router][packets], packets, self.place(packets), self.is_kept(packets)
-        )
+        is_alive = self.home[tick.packets] != 0
+        packets, balancer = tick.packets[is_alive], balancers[self.router][is_alive]
+        choice, track = self.choose(self.flows.slot[packets])
+        chosen = self.memories.touch(balancer, packets, choice, track)
         is_lost = chosen != self.home[packets]
         self.lose(np.unique(packets[is_lost]))
         self.tally.packets += int((~is_lost).sum())
@@ -101,8 +107,8 @@ class Jet(Remembering):
     def place(self, flows: np.ndarray) -> np.ndarray:
         return self._table[self.flows.slot[flows]]
 
-    def is_kept(self, flows: np.ndarray) -> np.ndarray:
-        return self._unsafe[self.flows.slot[flows]]
+    def choose(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._table[slots], self._unsafe[slots]
 
     def state_bytes(self) -> int:
         return super().state_bytes() + RING_SLOTS // 8

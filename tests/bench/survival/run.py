@@ -40,7 +40,7 @@ class Routers:
             self._buckets[:: BUCKETS // share][:share] = change.number
 
     def balancers(self, route: np.ndarray) -> dict[str, np.ndarray]:
-        """For each way to spread, the balancer of each flow."""
+        """For each way to spread, the balancer of each packet, by its flow's hash at the router."""
         by_number = np.array(self._live)[route % np.uint32(len(self._live))]
         return {"mod-N": by_number, "resilient": self._buckets[route % np.uint32(BUCKETS)]}
 
@@ -101,7 +101,7 @@ def simulate(
             for system in systems:
                 system.learn(now_s)
         tick = flows.tick(now_s, world.tick_s)
-        balancers = routers.balancers(flows.route)
+        balancers = routers.balancers(flows.route[tick.packets])
         for system in systems:
             system.tick(tick, balancers)
         flows.end(tick, until_s)

@@ -87,7 +87,8 @@ class System(ABC):
         self.tally.hops += int((packets * arrived_at).sum())
 
     def learn(self, now_s: float) -> None:
-        """Reports of the reals arrived; most systems have none."""
+        """Reports of the reals arrived."""
+        _ = now_s  # most systems have none
 
     @abstractmethod
     def adapt(self, change: Change) -> None:

@@ -1,0 +1,90 @@
+"""Whether a run's choices are those of the code that edges run: its hash, its slots, its chains.
+
+Owns the asking of `edge_lb.flow`, `edge_lb.maglev` and `edge_lb.owners` about a run. Called by the
+bench before it measures, and by tests.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+
+from edge_lb import maglev
+from edge_lb.flow import slot
+from edge_lb.maglev import RING_SLOTS, Member
+from edge_lb.owners import Told, alive, chain, eras, lines_of
+from edge_lb.plan import CHAIN_OWNERS
+from edge_lb.rings import Rings, weights_of
+from gslb.fleet.history import VipFlows, pack_slots
+
+from .owner_chains import VIP_NAME, OwnerChains
+from .systems import System
+from .tables import WEIGHT, Servers, name_of
+from .traffic import Connections
+
+FLOWS_MAX = 255  # that a report tells of one slot
+
+
+def reference_ring(servers: Servers) -> np.ndarray:
+    """The ring of the serving by `edge_lb.maglev`, step by step in Python."""
+    members = [
+        Member(name=name_of(int(server)), weight=WEIGHT, index=int(server))
+        for server in np.flatnonzero(servers.serving)
+    ]
+    return np.array(maglev.build_ring(members), np.uint16)
+
+
+def wrong_choices(system: System, sample: np.ndarray, ring: np.ndarray) -> int:
+    """Of these flows, how many a system gives to another server than hash, slot and ring do."""
+    flows: Connections = system.flows
+    wanted = [int(ring[slot(flows.flow(int(number)))]) for number in sample]
+    return int((system.place(sample) != np.array(wanted)).sum())
+
+
+def wrong_chains(system: OwnerChains, now_s: float) -> int:
+    """Slots whose chain is not what `edge_lb.owners` finds; `system` has just learnt, at `now_s`.
+
+    Of chains deeper than the wire carries, as much as it does.
+    """
+    servers, depth = system.servers, min(system.depth, CHAIN_OWNERS - 1)
+    present = weights_of(servers.members())
+    history = eras(lines_of({"edge1": system.history()}, VIP_NAME))
+    found = chain(
+        array("H", servers.ring.tobytes()),
+        alive(history, present, now_s=now_s, age_s=system.age_s),
+        {name_of(server): server for server in range(1, len(servers.serving))},
+        depth=depth,
+        age_s=system.age_s,
+        rings=Rings(),
+        down=frozenset(name_of(int(server)) for server in np.flatnonzero(servers.down)),
+        told=reports(system, now_s),
+    ).slots
+    wide = np.zeros((RING_SLOTS, CHAIN_OWNERS), np.uint16)
+    wide[:, 0] = servers.ring
+    if found is not None:
+        wide = np.frombuffer(found, np.uint16).reshape(RING_SLOTS, CHAIN_OWNERS)
+    return int((system.chains()[:, : depth + 1] != wide[:, : depth + 1]).any(axis=1).sum())
+
+
+def reports(system: System, now_s: float) -> dict[str, Told]:
+    """What every real that is up tells of the flows it holds."""
+    live = system.flows.live
+    live = live[system.home[live] != 0]
+    home = system.home[live].astype(np.int64)
+    size = len(system.servers.serving) * RING_SLOTS
+    counts = np.bincount(home * RING_SLOTS + system.flows.slot[live], minlength=size)
+    by_server = np.minimum(counts, FLOWS_MAX).astype(np.uint8).reshape(-1, RING_SLOTS)
+    return {
+        name_of(server): Told(
+            observed_at_s=now_s,
+            flows=VipFlows(
+                vip=VIP_NAME,
+                flows=int(by_server[server].sum()),
+                oldest_s=None,
+                slots=pack_slots(by_server[server].tobytes()),
+            ),
+        )
+        for server in range(1, len(by_server))
+        if not system.servers.down[server]
+    }
