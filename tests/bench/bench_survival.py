@@ -1,4 +1,4 @@
-"""Connections that break through changes of servers and balancers, by eleven ways of balancing.
+"""Connections that break through changes of servers and balancers, by several ways of balancing.
 
 `python tests/bench/bench_survival.py [--quick] [--pictures FOLDER]`; needs no root. A simulation
 of 468 servers, 8 balancers and 100,000 connections at once; what chooses is the very code that
@@ -24,7 +24,7 @@ from survival import line_up as chosen
 from survival.anchor import PUBLISHED, Published, Run
 from survival.changes import Script
 from survival.line_up import line_up
-from survival.owner_chains import OwnerChains, RememberingChains
+from survival.owner_chains import OwnerChains, RememberingChains, ShippedChains
 from survival.pictures import draw
 from survival.proof import reference_ring, wrong_chains, wrong_choices
 from survival.run import Builder, Figures, World, simulate
@@ -39,7 +39,7 @@ ANCHOR_SEED = 12345
 STUDENT_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # by the number of runs
 PROOF_SEED, PROOF_S, PROOF_FLOWS = 7, 120.0, 2_000
 QUICK_ANCHOR = Published(concurrent=5_000, memory=1_250, length_s=150.0)
-QUICK_CONCURRENT, QUICK_S, QUICK_PROOF_FLOWS = 10_000, 60.0, 200
+QUICK_CONCURRENT, QUICK_S, QUICK_PROOF_FLOWS = 10_000, 40.0, 200
 
 Row = dict[str, float]
 Table = dict[str, dict[str, Row]]  # changes a minute -> system -> figures
@@ -98,7 +98,7 @@ def anchor(setting: Published, seeds: Iterable[int], told: Progress) -> dict[str
 def prove(quick: bool, told: Progress) -> dict[str, int]:
     """Choices and chains of a run that are not what edges choose and find; all 0."""
     systems: list[System] = []
-    moments = [PROOF_S]
+    moment_s = QUICK_S if quick else PROOF_S
 
     def build(
         world: World, script: Script, servers: Servers, flows: Connections
@@ -107,7 +107,7 @@ def prove(quick: bool, told: Progress) -> dict[str, int]:
         return systems
 
     concurrent = QUICK_CONCURRENT if quick else chosen.CONCURRENT
-    world = replace(chosen.short_world(20.0, concurrent), length_s=PROOF_S)
+    world = replace(chosen.short_world(20.0, concurrent), length_s=moment_s)
     simulate(world, PROOF_SEED, build, partial(told, "proof"))
     told.done()
     flows = systems[0].flows
@@ -115,9 +115,9 @@ def prove(quick: bool, told: Progress) -> dict[str, int]:
     maglev = next(system for system in systems if system.name == "Maglev")
     wrong = {"choices": wrong_choices(maglev, sample, reference_ring(maglev.servers))}
     for system in systems:
-        if type(system) in (OwnerChains, RememberingChains):
-            system.learn(moments[0])
-            wrong[system.name] = wrong_chains(system, moments[0])
+        if type(system) in (OwnerChains, ShippedChains, RememberingChains):
+            system.learn(moment_s)
+            wrong[system.name] = wrong_chains(system, moment_s)
     print(f"not as edges choose and find, of {len(sample)} flows and all slots: {wrong}")
     return wrong
 

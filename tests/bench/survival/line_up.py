@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .chain_variants import HoldersFirst, RendezvousChains
 from .changes import Churn, Script
-from .owner_chains import OwnerChains, RememberingChains
+from .owner_chains import OwnerChains, RememberingChains, ShippedChains
 from .remembering import Jet, Remembering
 from .run import World
 from .systems import Glb, Maglev, ModN, System
@@ -37,7 +37,7 @@ def short_world(per_minute: float, concurrent: int = CONCURRENT) -> World:
         name="short",
         load=Load(concurrent=concurrent, durations=HadoopDurations(), gap_s=(0.5, 30.0)),
         churn=_churn(per_minute, balancer_every_s=90.0),
-        length_s=360.0,
+        length_s=240.0,
         tick_s=2.0,
     )
 
@@ -48,7 +48,7 @@ def long_world(per_minute: float, concurrent: int = CONCURRENT) -> World:
         name="long",
         load=Load(concurrent=concurrent, durations=LongDurations(), gap_s=(3.0, 120.0)),
         churn=_churn(per_minute, balancer_every_s=600.0),
-        length_s=1800.0,
+        length_s=1200.0,
         tick_s=20.0,
     )
 
@@ -68,6 +68,7 @@ def line_up(world: World, script: Script, servers: Servers, flows: Connections) 
         Maglev(servers, flows),
         Glb(servers, flows, rows),
         *(OwnerChains(servers, flows, depth, age_s) for depth in DEPTHS),
+        ShippedChains(servers, flows, SHIPPED_DEPTH, age_s),
         HoldersFirst(servers, flows, SHIPPED_DEPTH, age_s),
         *(RendezvousChains(servers, flows, depth, age_s, rows) for depth in DEPTHS[:3]),
     ]

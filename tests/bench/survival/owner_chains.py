@@ -10,9 +10,11 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from edge_lb.history import TURNS_MAX, Present, unwritten, write_down
 from edge_lb.maglev import RING_SLOTS
 from edge_lb.owners import SETTLE_S
 from edge_lb.plan import CHAIN_OWNERS
+from edge_lb.rings import weights_of
 from gslb.fleet.history import EdgeHistory, Turn, VipHistory
 
 from .changes import Change, Kind
@@ -37,6 +39,7 @@ class OwnerChains(System):
     ) -> None:
         super().__init__(name or f"chains of {depth}", servers, flows)
         self.depth, self.age_s = depth, age_s
+        self.turns_max = 0  # of the history, that are kept; 0: all
         self.ring = servers.ring
         self._earlier = np.zeros((RING_SLOTS, KEPT), np.uint16)
         self._lost_s = np.zeros((RING_SLOTS, KEPT))
@@ -54,6 +57,10 @@ class OwnerChains(System):
         self.ring = ring
         if change.kind is Kind.CRASH:
             self._take_out(np.arange(RING_SLOTS), self._earlier == change.number + 1)
+        if 0 < self.turns_max < len(self._turns):
+            chained, kept_s = np.flatnonzero(self._earlier[:, 0]), self._turns[-self.turns_max][0]
+            is_forgotten = (self._earlier[chained] != 0) & (self._lost_s[chained] < kept_s)
+            self._take_out(chained, is_forgotten)
 
     def ring_after(self, _change: Change) -> np.ndarray:
         """The present owners; the same array if nothing changed."""
@@ -103,10 +110,15 @@ class OwnerChains(System):
 
     def history(self) -> EdgeHistory:
         """What an edge would have written down of the run."""
-        turns = tuple(Turn(at_s=at_s, weights=_weights(serving)) for at_s, serving in self._turns)
-        members = _weights(self._first_members)
-        vips = (VipHistory(name=VIP_NAME, members=members, turns=turns),)
-        return EdgeHistory(site="fra", edge="edge1", generation=len(turns), vips=vips)
+        if not self.turns_max:
+            turns = tuple(Turn(at_s=at_s, weights=_weights(who)) for at_s, who in self._turns)
+            line = VipHistory(name=VIP_NAME, members=_weights(self._first_members), turns=turns)
+            return EdgeHistory(site="fra", edge="edge1", generation=len(turns), vips=(line,))
+        history = unwritten("fra", "edge1")
+        for at_s, who in [(0.0, self._first_members), *self._turns]:
+            present = Present(weights=weights_of(_weights(who)), age_s=self.age_s)
+            history = write_down(history, {VIP_NAME: present}, at_s).history
+        return history
 
     def state_bytes(self) -> int:
         """Both rings, and the history as it crosses the store, of the last `age_s`."""
@@ -115,7 +127,7 @@ class OwnerChains(System):
             return RING_BYTES + wide
         last_s, serving = self._turns[-1]
         turn = len(msgspec.json.encode(Turn(at_s=last_s, weights=_weights(serving))))
-        alive = sum(at_s + self.age_s > last_s for at_s, _ in self._turns)
+        alive = sum(at_s + self.age_s > last_s for at_s, _ in self._turns[-self.turns_max :])
         return RING_BYTES + wide + turn * (alive + 1)
 
     def _push(self, slots: np.ndarray, owners: np.ndarray, at_s: float) -> None:
@@ -132,6 +144,14 @@ class OwnerChains(System):
         slots, gone = slots[is_less], gone[is_less]
         rows, lost_s = self._earlier[slots], self._lost_s[slots]
         self._earlier[slots], self._lost_s[slots] = _packed(rows, lost_s, (rows != 0) & ~gone)
+
+
+class ShippedChains(OwnerChains):
+    """As edges run them: with as many turns of the history as they keep."""
+
+    def __init__(self, servers: Servers, flows: Connections, depth: int, age_s: float) -> None:
+        super().__init__(servers, flows, depth, age_s, f"chains of {depth}, {TURNS_MAX} turns")
+        self.turns_max = TURNS_MAX
 
 
 class RememberingChains(OwnerChains):

@@ -14,7 +14,6 @@ from edge_lb import maglev
 from edge_lb.flow import slot
 from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.owners import Told, alive, chain, eras, lines_of
-from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.rings import Rings, weights_of
 from gslb.fleet.history import VipFlows, pack_slots
 
@@ -43,28 +42,26 @@ def wrong_choices(system: System, sample: np.ndarray, ring: np.ndarray) -> int:
 
 
 def wrong_chains(system: OwnerChains, now_s: float) -> int:
-    """Slots whose chain is not what `edge_lb.owners` finds; `system` has just learnt, at `now_s`.
-
-    Of chains deeper than the wire carries, as much as it does.
-    """
-    servers, depth = system.servers, min(system.depth, CHAIN_OWNERS - 1)
+    """Slots whose chain is not what `edge_lb.owners` finds; the system learnt at `now_s`."""
+    servers, width = system.servers, system.depth + 1
     present = weights_of(servers.members())
-    history = eras(lines_of({"edge1": system.history()}, VIP_NAME))
+    history = eras(lines_of({"edge1": system.history()})[VIP_NAME])
     found = chain(
         array("H", servers.ring.tobytes()),
         alive(history, present, now_s=now_s, age_s=system.age_s),
         {name_of(server): server for server in range(1, len(servers.serving))},
-        depth=depth,
+        depth=system.depth,
         age_s=system.age_s,
         rings=Rings(),
         down=frozenset(name_of(int(server)) for server in np.flatnonzero(servers.down)),
         told=reports(system, now_s),
+        width=width,
     ).slots
-    wide = np.zeros((RING_SLOTS, CHAIN_OWNERS), np.uint16)
+    wide = np.zeros((RING_SLOTS, width), np.uint16)
     wide[:, 0] = servers.ring
     if found is not None:
-        wide = np.frombuffer(found, np.uint16).reshape(RING_SLOTS, CHAIN_OWNERS)
-    return int((system.chains()[:, : depth + 1] != wide[:, : depth + 1]).any(axis=1).sum())
+        wide = np.frombuffer(found, np.uint16).reshape(RING_SLOTS, width)
+    return int((system.chains() != wide).any(axis=1).sum())
 
 
 def reports(system: System, now_s: float) -> dict[str, Told]:
