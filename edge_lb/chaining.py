@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from edge_lb.history import Present, Written, write_down
 from edge_lb.maglev import Member
 from edge_lb.owners import (
+    IN_USE,
     NO_CHAINS,
     Chains,
     Era,
@@ -53,25 +54,22 @@ class Past:
 class VipNow:
     """One VIP as it is planned: the members of its ring, which of its reals are dead, its seats.
 
-    `coming` are the sets of members that its ring is expected to be made of later.
+    `weights` are the members' own; `coming` are the sets of members that its ring is expected to be
+    made of later.
     """
 
     vip: Vip
     members: tuple[Member, ...]
+    weights: Weights
     down: frozenset[str]
     coming: tuple[Weights, ...]
     all_seats: Seats
-
-    @property
-    def weights(self) -> Weights:
-        """What its ring is made of."""
-        return weights_of({member.name: member.weight for member in self.members})
 
     def with_members(self, weights: Weights) -> VipNow:
         """With these members, all of them behind the VIP."""
         seats = self.seats
         members = tuple(Member(name=n, weight=w, index=seats[n]) for n, w in weights)
-        return self if weights == self.weights else replace(self, members=members)
+        return self if weights == self.weights else replace(self, members=members, weights=weights)
 
     def expecting(self, weights: Weights) -> VipNow:
         """With one more set of members that is coming."""
@@ -96,8 +94,9 @@ def chained_vips(
         vip.name: VipNow(
             vip=vip,
             members=members[vip.name],
+            weights=tuple(sorted((one.name, one.weight) for one in members[vip.name])),
             down=dead_of(vip, standings),
-            coming=(weights_of({name: fleet.reals[name].weight for name in vip.reals}),),
+            coming=(_configured(fleet, vip),) if vip.flow_memory is FlowMemory.MOVED else (),
             all_seats=seats,
         )
         for vip in fleet.vips_of_site(site)
@@ -142,13 +141,16 @@ class Chaining:
 def candidates(past: tuple[Era, ...], now: VipNow, now_s: float) -> tuple[Era, ...]:
     """The eras that a VIP's chains are made of.
 
-    Where memory is for moved slots alone, those that will move later count too.
+    Those that are expected count too: their slots will move.
     """
     kept = alive(past, now.weights, now_s=now_s, age_s=now.vip.connection_age_s)
-    if now.vip.flow_memory is not FlowMemory.MOVED:
-        return kept
     known = {now.weights, *(era.weights for era in kept)}
     return (*kept, *(Era(weights=coming) for coming in now.coming if coming not in known))
+
+
+def has_lost(past: tuple[Era, ...]) -> bool:
+    """Whether some of these eras are over: then it matters what their reals still hold."""
+    return any(era.lost_at_s < IN_USE for era in past)
 
 
 def widened(
@@ -171,6 +173,11 @@ def widened(
 def depth_of(vip: Vip) -> int:
     """How many earlier owners a slot has; without a chain in packets, one marks that it moved."""
     return vip.owner_chain or 1
+
+
+def _configured(fleet: Fleet, vip: Vip) -> Weights:
+    """What a VIP's ring is made of when all its reals serve."""
+    return weights_of({name: fleet.reals[name].weight for name in vip.reals})
 
 
 def _is_chained(fleet: Fleet, vip: Vip) -> bool:

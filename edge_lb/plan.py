@@ -156,9 +156,11 @@ def members_of(
     """Who gets new flows of a VIP. `weights` by `seat_name` go before those of fleet.toml."""
     members: list[Member] = []
     for name in vip.reals:
+        if name in drained or standings.get((vip.name, name), RealState.UNKNOWN) not in SERVING:
+            continue
         pair = seat_name(vip.name, name)
         weight = weights.get(pair, fleet.reals[name].weight)
-        if weight > 0 and _state(vip, name, standings, drained) is RealForwarding.UP:
+        if weight > 0:
             members.append(Member(name=name, weight=weight, index=seats.reals[pair].index))
     return tuple(members)
 
@@ -180,9 +182,11 @@ def site_members(
 
 def dead_of(vip: Vip, standings: Standings) -> frozenset[str]:
     """The reals of a VIP that get nothing, drained or not."""
-    nobody: frozenset[RealName] = frozenset()
-    down = RealForwarding.DOWN
-    return frozenset(name for name in vip.reals if _state(vip, name, standings, nobody) is down)
+    return frozenset(
+        name
+        for name in vip.reals
+        if standings.get((vip.name, name), RealState.UNKNOWN) not in SERVING
+    )
 
 
 def build_plan(

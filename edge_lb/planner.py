@@ -20,7 +20,9 @@ from edge_lb.chaining import (
     Past,
     VipNow,
     Words,
+    candidates,
     chained_vips,
+    has_lost,
     silent_edges,
     written_down,
 )
@@ -28,7 +30,7 @@ from edge_lb.history import Written, last_members, unwritten
 from edge_lb.maglev import Member
 from edge_lb.notice import Notice, heed
 from edge_lb.owners import Chains, Era, generation, join
-from edge_lb.plan import NextHop, Plan, Standings, VlanDevice, build_plan, site_members
+from edge_lb.plan import NextHop, Plan, Standings, VlanDevice, build_plan, members_of, site_members
 from edge_lb.rings import Rings, weights_of
 from edge_lb.seats import Seats, seat_name
 from edge_lb.slow_start import next_step_s, ramped, serving_since
@@ -81,6 +83,7 @@ class Draft:
     drained: frozenset[RealName]
     past: Past
     chains: Mapping[str, Chains]
+    waiting: frozenset[str]  # VIPs with owners that lost slots not long ago
     notices: Mapping[str, Notice]
     due_s: float
 
@@ -118,7 +121,8 @@ class Planner:
     @property
     def has_chains(self) -> bool:
         """Whether any slot has an earlier owner."""
-        return bool(self._chained())
+        chains = self._kept.chains.values() if self._kept is not None else ()
+        return any(made.slots is not None for made in chains)
 
     def draft(self, scene: Scene, at: Moment, *, report: int) -> Draft:
         """The next plan, which tells the generation of this edge's `report`."""
@@ -164,6 +168,11 @@ class Planner:
             drained=scene.drained,
             past=past,
             chains=chains,
+            waiting=frozenset(
+                name
+                for name, now in nows.items()
+                if has_lost(candidates(eras_of.get(name, ()), now, at.unix_s))
+            ),
             notices=notices,
             due_s=min(
                 [
@@ -183,7 +192,8 @@ class Planner:
 
     def hear(self, words: Words) -> bool:
         """Take what reals say of their flows; whether a chain may depend on it."""
-        heard = {vip: words[vip] for vip in self._chained() if vip in words}
+        waiting = self._kept.waiting if self._kept is not None else ()
+        heard = {vip: words[vip] for vip in waiting if vip in words}
         changed = heard != self._words
         self._words = heard
         return changed
@@ -202,11 +212,6 @@ class Planner:
         """The store holds a history of ours that we forgot: the next one is above it."""
         number = next_generation(Generation(max(held, self.history.generation)), now_s)
         self.history = msgspec.structs.replace(self.history, generation=number)
-
-    def _chained(self) -> tuple[str, ...]:
-        """The VIPs with chains now."""
-        chains = self._kept.chains if self._kept is not None else {}
-        return tuple(name for name, made in chains.items() if made.slots is not None)
 
     def _own(self, holdings: Holdings) -> EdgeHistory:
         """Our own time line: as we kept it, or as the store does if we forgot."""
@@ -261,9 +266,13 @@ class Planner:
 
     def _starting(self, scene: Scene) -> dict[str, list[str]]:
         """Who serves behind the VIPs that start reals slowly."""
-        members = self._members(scene, {})
         return {
-            vip.name: [member.name for member in members[vip.name]]
+            vip.name: [
+                member.name
+                for member in members_of(
+                    scene.fleet, vip, scene.seats, scene.standings, scene.drained
+                )
+            ]
             for vip in scene.fleet.vips_of_site(self._ways.site)
             if vip.slow_start_s > 0
         }

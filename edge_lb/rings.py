@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from edge_lb.fastring import build_ring, seat_ring
 from edge_lb.maglev import Member
 
-SHAPES_MAX = 128  # 131 kB each; a real that comes and goes finds both of its shapes again
+SHAPES_MAX = 512  # 131 kB each: those of chains, and of a real that comes and goes
 
 Weights = tuple[tuple[str, int], ...]
 """The members of a ring: names with weights above zero, in order of name."""

@@ -118,6 +118,14 @@ def beat(at_s: float) -> HeldReport:
     return HeldReport(report=report, received_s=at_s)
 
 
+def no_flows(name: str, at_s: float) -> RealReport:
+    """A real's word that it holds nothing."""
+    flows = VipFlows(vip="www", flows=0, oldest_s=None, slots=pack_slots(bytes(RING_SLOTS)))
+    return RealReport(
+        site=FRA, real=name, generation=1, sequence=1, observed_at_s=at_s, vips=(flows,)
+    )
+
+
 def test_a_first_plan_has_a_history_and_no_chain():
     edge = Edge()
 
@@ -238,20 +246,28 @@ def test_a_real_without_flows_leaves_the_chains():
     edge.plan(100.0)
     edge.plan(200.0, drained=frozenset({WEB2}))
 
-    def report(at_s: float) -> RealReport:
-        flows = VipFlows(vip="www", flows=0, oldest_s=None, slots=pack_slots(bytes(RING_SLOTS)))
-        return RealReport(
-            site=FRA, real="web2", generation=1, sequence=1, observed_at_s=at_s, vips=(flows,)
-        )
-
-    assert edge.planner.hear(words_of((report(205.0),)))
+    assert edge.planner.hear(words_of((no_flows("web2", 205.0),)))
     early = edge.plan(206.0, drained=frozenset({WEB2}))
-    assert edge.planner.hear(words_of((report(210.0),)))
-    assert not edge.planner.hear(words_of((report(210.0),)))
+    assert edge.planner.hear(words_of((no_flows("web2", 210.0),)))
+    assert not edge.planner.hear(words_of((no_flows("web2", 210.0),)))
     settled = edge.plan(211.0, drained=frozenset({WEB2}))
 
     assert edge.seat("web2") in candidates(early)
     assert edge.seat("web2") not in candidates(settled)
+
+
+def test_what_a_real_said_is_remembered_when_no_chain_is_left():
+    edge = Edge(site(owner_chain=1))
+    edge.fleet = replace(edge.fleet, vips={WWW: replace(edge.fleet.vips[WWW], reals=(WEB1, WEB2))})
+    edge.plan(100.0)
+    edge.plan(200.0, drained=frozenset({WEB2}))
+    quiet = words_of((no_flows("web2", 220.0),))
+
+    assert edge.planner.hear(quiet)
+    assert of_www(edge.plan(221.0, drained=frozenset({WEB2}))).chains is None
+    assert not edge.planner.has_chains
+    assert not edge.planner.hear(quiet)
+    assert of_www(edge.plan(222.0, drained=frozenset({WEB2}))).chains is None
 
 
 @pytest.mark.parametrize(
