@@ -26,7 +26,7 @@ class Preference(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What the agent says. `packets` came for VIPs since the data path was loaded."""
+    """What the agent says. `packets` were forwarded since the data path was loaded."""
 
     addresses: frozenset[Address]
     drained: bool

@@ -24,6 +24,8 @@ from gslb.service.follow import FleetFollower
 from gslb.service.lifecycle import ExitCode
 from gslb.service.metrics import Registry, Sample
 
+FORWARDED = "FORWARDED_"  # so that who pings a VIP keeps no drain waiting
+
 
 class AnnounceSeat:
     """What is asked and shown of an edge's announcing; nothing of it without `[bgp]`."""
@@ -66,14 +68,17 @@ class AnnounceSeat:
         if not self._joined and not self._follower.store_trouble:
             await agent.settle()
             self._joined = not agent.plan_trouble
-        vips = agent.fleet.vips_of_site(agent.settings.site)
-        counters = self._datapath.vip_counters(agent.seats.vips.values())
+        wanted = {vip.address for vip in agent.fleet.vips_of_site(agent.settings.site)}
+        written = {vip.address for vip in agent.plan.vips} if agent.plan is not None else set()
+        verdicts = self._datapath.verdicts()
         fault = f"the plan cannot be written: {agent.plan_trouble}" if agent.plan_trouble else ""
         return AnnounceTold(
-            addresses=tuple(sorted({str(vip.address) for vip in vips})),
+            addresses=tuple(sorted(map(str, wanted & written))),
             drained=EdgeName(agent.settings.edge) in agent.drained_edges,
             fault=fault or self._watchdog.fault,
-            packets=sum(counter.packets for counter in counters.values()),
+            packets=sum(
+                counter.packets for name, counter in verdicts.items() if name.startswith(FORWARDED)
+            ),
             histories=self._joined,
         )
 

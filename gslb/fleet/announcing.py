@@ -18,7 +18,7 @@ class AnnounceTold(View, frozen=True):
     addresses: tuple[str, ...]
     drained: bool
     fault: str
-    packets: int  # that came for the site's VIPs
+    packets: int  # that were forwarded for the site's VIPs
     histories: bool
     schema: str = "waypost/announce-told/1"
 
@@ -43,6 +43,6 @@ class Announcing(View, frozen=True):
     addresses: tuple[str, ...]
     drained: bool
     fault: str
-    packets_per_s: float  # for VIPs; -1 where not known
+    packets_per_s: float  # forwarded; -1 where not known
     neighbors: tuple[NeighborRow, ...]
     schema: str = "waypost/announcing/1"

@@ -158,6 +158,19 @@ def test_a_lost_store_withdraws_nothing(edge: AnnouncingEdge) -> None:
     assert edge.said().preference == "ANNOUNCED"
 
 
+def test_a_reload_announces_the_vip_that_came_and_withdraws_the_one_that_went(
+    edge: AnnouncingEdge,
+) -> None:
+    other = "198.51.100.9"
+    edge.world.write("fleet.toml", FLEET.replace(VIP_V6, other))
+    status, body = edge.world.tell(edge.admin, "/reload", {})
+    assert status == 200, body
+    wanted = [{EDGE}, {EDGE}, set()]
+    edge.world.wait(lambda: edge.router.gateways(VIP, other, VIP_V6) == wanted)
+
+    assert set(edge.said().addresses) == {VIP, other}
+
+
 def test_a_drained_edge_is_the_worse_path_then_none_and_comes_back(edge: AnnouncingEdge) -> None:
     assert edge.med() == "0"
     edge.will("drain")
