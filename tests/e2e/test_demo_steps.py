@@ -22,6 +22,6 @@ def test_the_step_holds(lab: Lab, step: Step) -> None:
 
 
 def test_all_is_well_after_the_last_step(lab: Lab) -> None:
-    lab.wait_well(15.0)
+    lab.wait_well()
 
     assert lab.trouble() == []
