@@ -102,6 +102,7 @@ class EdgeAgent:
         self.real_flows = RealFlows(
             store,
             settings.site,
+            events,
             drained=lambda: self.drained,
             is_chained=lambda: self.planner.has_chains,
             hear=self._on_reports,

@@ -19,6 +19,7 @@ from gslb.fleet.history import RealReport, VipFlows, unpack_slots
 from gslb.fleet.model import RealName
 from gslb.fleet.store import Store, StoreUnavailable
 from gslb.service import clock
+from gslb.service.events import EventLog
 
 WATCHED_S = 2.0  # between two looks while a drain stands
 CHAINED_S = 5.0  # how late an entry may leave a chain after its real has lost its last flow
@@ -71,6 +72,7 @@ class RealFlows:
         self,
         store: Store,
         site: str,
+        events: EventLog,
         *,
         drained: Callable[[], Mapping[RealName, Override]],
         is_chained: Callable[[], bool],
@@ -78,6 +80,7 @@ class RealFlows:
     ) -> None:
         self._store = store
         self._site = site
+        self._events = events
         self._drained = drained
         self._is_chained = is_chained
         self._hear = hear
@@ -124,11 +127,14 @@ class RealFlows:
         for report in reports:
             if report.real not in unsound:
                 self._take(report, now_s, unix_s)
-        self._quiet = {
+        quiet: dict[tuple[str, int], float] = {
             (name, will.generation): since_s
             for name, will in self._drained().items()
             if (since_s := self._since(name, will)) is not None
         }
+        for name, _ in quiet.keys() - self._quiet.keys():
+            self._events.add("real.quiet", real=name)
+        self._quiet = quiet
         self._hear(self.reports)
 
     def _take(self, report: RealReport, now_s: float, unix_s: float) -> None:

@@ -8,12 +8,24 @@ from collections import Counter
 from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
-from socket import SHUT_WR, create_connection, socket
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    SHUT_WR,
+    SOCK_DGRAM,
+    TCP_DEFER_ACCEPT,
+    AddressFamily,
+    create_connection,
+    socket,
+)
 
 import pytest
 from site_world import SiteWorld
 from test_real_agent import SECOND_VIP, VIP, VIP_V6, RealHost, client_with_routes
 
+from edge_lb import socket_dump
 from edge_lb.flow import Flow, slot
 from edge_lb.maglev import RING_SLOTS
 from gslb.fleet.history import RealReport, unpack_slots
@@ -175,3 +187,42 @@ def test_without_a_store_flows_are_counted_and_it_is_said_that_nobody_is_told(wo
 
     assert real.status().store == "not used: edges do not learn what flows are left here"
     assert real.status().well
+
+
+def ends(family: AddressFamily, protocol: int, states: int) -> dict[bytes, tuple[int, int]]:
+    """The ports of this namespace's sockets, by cookie."""
+    found = socket_dump.dump(family, protocol, states)
+    named = {cookie: socket_dump.identity(raw) for cookie, raw in found.items()}
+    return {cookie: (one.port, one.peer_port) for cookie, one in named.items()}
+
+
+def test_a_flow_is_seen_from_its_syn_on_and_keeps_its_cookie(world: SiteWorld):
+    with ExitStack() as stack, inside(world.name):
+        server = stack.enter_context(socket())
+        server.setsockopt(IPPROTO_TCP, TCP_DEFER_ACCEPT, 60)  # SYN_RECV until it has data
+        server.bind(("127.0.0.1", 80))
+        server.listen()
+        assert ends(AF_INET, IPPROTO_TCP, socket_dump.IN_FLIGHT) == {}
+        client = stack.enter_context(create_connection(("127.0.0.1", 80), 5))
+        port = client.getsockname()[1]
+        begun = ends(AF_INET, IPPROTO_TCP, socket_dump.IN_FLIGHT)
+
+        client.sendall(b"here it is")
+        stack.enter_context(server.accept()[0])
+        held = ends(AF_INET, IPPROTO_TCP, socket_dump.IN_FLIGHT)
+
+    assert sorted(begun.values()) == sorted([(80, port), (port, 80)])
+    assert held == begun
+
+
+def test_of_udp_connected_sockets_are_flows(world: SiteWorld):
+    with ExitStack() as stack, inside(world.name):
+        open_one = stack.enter_context(socket(AF_INET6, SOCK_DGRAM))
+        open_one.bind(("::1", 53))
+        connected = stack.enter_context(socket(AF_INET6, SOCK_DGRAM))
+        connected.bind(("::1", 443))
+        connected.connect(("::1", 5000))
+
+        found = ends(AF_INET6, IPPROTO_UDP, socket_dump.ESTABLISHED)
+
+    assert list(found.values()) == [(443, 5000)]

@@ -16,6 +16,7 @@ from gslb.fleet.history import RealReport, VipFlows, pack_slots
 from gslb.fleet.model import RealName
 from gslb.fleet.sqlite_store import SqliteStore
 from gslb.service import clock
+from gslb.service.events import EventLog
 
 UNIX_S = 1_800_000_000.0
 EMPTY = pack_slots(bytes(RING_SLOTS))
@@ -51,9 +52,11 @@ class Stand:
         self.store = SqliteStore(self.path, timeout_s=5.0)
         self.heard: list[tuple[RealReport, ...]] = []
         self.drained: dict[RealName, Override] = {}
+        self.events = EventLog()
         self.flows = RealFlows(
             self.store,
             "fra",
+            self.events,
             drained=lambda: self.drained,
             is_chained=lambda: True,
             hear=self.heard.append,
@@ -127,6 +130,9 @@ async def test_a_drained_real_is_quiet_from_the_first_count_without_a_flow_on(st
         since.append(stand.flows.quiet_since(DRAIN))
 
     assert since == [None, None, UNIX_S + 5, UNIX_S + 5, UNIX_S + 5]
+    assert [(one.name, one.detail) for one in stand.events.since(0)] == [
+        ("real.quiet", {"real": "web1"})
+    ]
 
 
 async def test_checks_that_go_on_do_not_keep_a_drained_real_from_being_quiet(stand: Stand):
