@@ -23,7 +23,8 @@
 
 /*
  * A flow's value: its real, what proves that the real's index has no new owner, whether the flow is
- * in use (the bit of the clock algorithm), and for UDP when it had its last packet.
+ * in use (the bit of the clock algorithm), and for UDP, and for VIPs that share their flows, when
+ * it had its last packet.
  */
 #define FLOW_REAL_BITS  16
 #define FLOW_EPOCH_BITS 23
@@ -129,16 +130,18 @@ static __always_inline void write_flow(struct flow_entry *entry, __u64 hash, __u
 	entry->value = value;
 }
 
-/* Of UDP alone: reading the clock costs as much as all else here. */
-static __always_inline __u64 ticks_of(const struct flow *flow)
+/* Of UDP, and of flows that are told to others: reading the clock costs as much as all else here.
+ */
+static __always_inline __u64 ticks_of(const struct flow *flow, const struct vip *vip)
 {
-	return flow->protocol == IPPROTO_UDP ? ticks_now() : 0;
+	return flow->protocol == IPPROTO_UDP || vip->flags & VIP_SHARES_FLOWS ? ticks_now() : 0;
 }
 
-static __always_inline __u64 flow_value(const struct packet *packet, const struct real_value *real)
+static __always_inline __u64 flow_value(const struct packet *packet, const struct vip *vip,
+					const struct real_value *real)
 {
 	return packet->real_index | (__u64)(real->epoch & FLOW_EPOCH_MASK) << FLOW_REAL_BITS |
-	       ticks_of(&packet->flow) << FLOW_TICK_SHIFT;
+	       ticks_of(&packet->flow, vip) << FLOW_TICK_SHIFT;
 }
 
 static __always_inline __u32 real_of(__u64 value)

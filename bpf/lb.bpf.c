@@ -23,6 +23,7 @@
 #include "reset.h"
 #include "ring.h"
 #include "seen.h"
+#include "taken_over.h"
 #include "unusual.h"
 #include "verdict.h"
 
@@ -61,11 +62,12 @@ static __always_inline const struct real_value *find_named_real(const struct pac
 }
 
 /* The real that flow memory holds, if it is up and the same. A UDP flow may be too long idle. */
-static __always_inline enum verdict recall_real(struct packet *packet, struct flow_entry *entry,
-						__u64 flow, const struct real_value **real)
+static __always_inline enum verdict recall_real(struct packet *packet, const struct vip *vip,
+						struct flow_entry *entry, __u64 flow,
+						const struct real_value **real)
 {
 	__u64 value = entry->value;
-	__u32 now = ticks_of(&packet->flow);
+	__u32 now = ticks_of(&packet->flow, vip);
 	const struct real_value *held;
 
 	if (packet->flow.protocol == IPPROTO_UDP && idle_ticks(value, now) > udp_flow_age_ticks)
@@ -79,12 +81,36 @@ static __always_inline enum verdict recall_real(struct packet *packet, struct fl
 	return VERDICT_FORWARDED_REMEMBERED;
 }
 
+/* The real that another edge told of, if it is up and the same here. */
+static __always_inline enum verdict take_over(struct packet *packet, __u64 flow,
+					      const struct real_value **real)
+{
+	__u64 value = recall_taken_over(flow);
+	const struct real_value *told = find_live_real(real_of(value));
+
+	if (!told || !is_owner(value, told))
+		return VERDICT_FORWARDED_NEW;
+	packet->real_index = real_of(value);
+	*real = told;
+	return VERDICT_FORWARDED_TAKEN_OVER;
+}
+
 /* Whether the VIP wants this packet's flow remembered. A SYN forgets, wherever its slot stands. */
 static __always_inline int is_memorable(const struct packet *packet, const struct vip *vip,
 					const struct chain_slot *slot)
 {
 	return vip->flow_buckets && (!(vip->flags & VIP_REMEMBERS_MOVED) || has_moved(slot) ||
 				     packet->starts_connection);
+}
+
+/* The real that a flow gets which nobody remembers. */
+static __always_inline enum verdict pick_new(struct packet *packet, const struct vip *vip,
+					     const struct chain_slot *slot,
+					     const struct real_value **real)
+{
+	if (vip->flags & VIP_CHAINED)
+		return pick_by_chain(slot, packet->starts_connection, &packet->real_index, real);
+	return pick_by_ring(packet->vip_index, packet->hash, &packet->real_index, real);
 }
 
 /* Memory first, then the ring. Ends in the FORWARDED verdict that tells which of them decided. */
@@ -115,24 +141,28 @@ static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet 
 	if (packet->starts_connection && bucket) {
 		if (entry)
 			forget_flow(entry);
+		if (vip->flags & VIP_SHARES_FLOWS)
+			forget_taken_over(flow);
 		chosen_by = VERDICT_FORWARDED_SYN;
 	} else if (entry) {
-		chosen_by = recall_real(packet, entry, flow, real);
+		chosen_by = recall_real(packet, vip, entry, flow, real);
 		if (chosen_by == VERDICT_FORWARDED_REMEMBERED)
 			return chosen_by;
+	} else if (bucket && vip->flags & VIP_SHARES_FLOWS) {
+		chosen_by = take_over(packet, flow, real);
 	}
-	verdict =
-		vip->flags & VIP_CHAINED
-			? pick_by_chain(slot, packet->starts_connection, &packet->real_index, real)
-			: pick_by_ring(packet->vip_index, packet->hash, &packet->real_index, real);
-	if (verdict != VERDICT_UNDECIDED)
-		return verdict;
+	if (chosen_by != VERDICT_FORWARDED_TAKEN_OVER) {
+		verdict = pick_new(packet, vip, slot, real);
+		if (verdict != VERDICT_UNDECIDED)
+			return verdict;
+	}
 	if (packet->is_quoted || packet->fragment == FRAGMENT_LATER)
 		return chosen_by; /* it follows a flow, and begins none */
 	if (bucket && !packet->starts_connection) {
 		if (entry)
-			write_flow(entry, flow, flow_value(packet, *real));
-		else if (!remember_flow(bucket, flow, flow_value(packet, *real)))
+			write_flow(entry, flow, flow_value(packet, vip, *real));
+		else if (!remember_flow(bucket, flow, flow_value(packet, vip, *real)) &&
+			 chosen_by != VERDICT_FORWARDED_TAKEN_OVER)
 			return VERDICT_FORWARDED_NO_ROOM;
 	}
 	return chosen_by;

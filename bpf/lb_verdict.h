@@ -51,6 +51,7 @@ enum verdict {
 	VERDICT_FORWARDED_ICMP,       /* an ICMP error, to the real of the flow that it quotes */
 	VERDICT_FORWARDED_FRAGMENT,   /* a later fragment, to the real of its first one */
 	VERDICT_FORWARDED_QUIC,       /* the connection id named the real */
+	VERDICT_FORWARDED_TAKEN_OVER, /* another edge told of the flow; it is now remembered here */
 
 	VERDICT_COUNT,
 	VERDICT_UNDECIDED = VERDICT_COUNT,       /* keep going */

@@ -30,6 +30,7 @@ enum __attribute__((packed)) vip_flag {
 	VIP_CHAINED = 4,   /* its ring is the wide one, in `chains` */
 	VIP_HANDS_ON = 8,  /* and packets carry the owners of their slot */
 	VIP_REMEMBERS_MOVED = 16, /* no flow memory for slots that had no other owner */
+	VIP_SHARES_FLOWS = 32,    /* other edges of the site may have told of a flow */
 };
 
 /* What holds for all packets of a VIP. */

@@ -161,14 +161,18 @@ class Map:
         sums = self.sums(index)
         return Counter(packets=sums["packets"], bytes=sums["bytes"])
 
-    def inner(self, index: int) -> "Map | None":
-        """The map at an index of an array of maps; the caller closes it."""
+    def inner_number(self, index: int) -> int | None:
+        """The kernel's number of the map at an index of an array of maps; None if it is empty."""
         if self.shape.inner is None:
             raise TypeError(f"{self.shape.name} is not an array of maps")
         raw = libbpf.map_lookup(self.fd, self.shape.key.scalar(index), self.shape.key.size)
-        if raw is None:
+        return None if raw is None else self.shape.key.unpack(raw).integer("")
+
+    def inner(self, index: int) -> "Map | None":
+        """The map at an index of an array of maps; the caller closes it."""
+        number = self.inner_number(index)
+        if number is None or self.shape.inner is None:
             return None
-        number = self.shape.key.unpack(raw).integer("")
         fd = libbpf.map_fd_by_id(number)
         shape = replace(self.shape.inner, max_entries=libbpf.map_info(fd).max_entries)
         return Map(fd, shape)

@@ -28,6 +28,7 @@ from bpf.program import TEST_QUEUE
 from bpf.real_cases import REAL_CASES
 from bpf.real_trial import Unwrapper
 from bpf.selftest_filter import FILTER_CASES
+from bpf.taken_over_cases import TAKEN_OVER_CASES
 from bpf.trial import (
     BOUND_VIP,
     BOUND_VIP_V6,
@@ -284,6 +285,7 @@ LB_CASES = (
     *VLAN_CASES,
     *ICMP_ERROR_CASES,
     *WIDE_CASES,
+    *TAKEN_OVER_CASES,
 )
 
 

@@ -72,6 +72,7 @@ class Service:
     owners: tuple[int, ...] | None = None  # of each slot before its real; None: a narrow ring
     hands_on: bool = True
     remembers_moved: bool = False
+    shares_flows: bool = False
     fallback: str = "FALLBACK_DROP"
     quic_id_bytes: int = 0
     flow_buckets: int = FLOW_BUCKETS
@@ -79,6 +80,7 @@ class Service:
 
 
 TUNNELLED = Service(octet=1, real=TUNNEL_END)
+SHARING = Service(octet=40, real=TUNNEL_END, shares_flows=True)
 SERVICES = (
     TUNNELLED,
     Service(octet=2, real="", has_ring=False),
@@ -116,6 +118,7 @@ SERVICES = (
     Service(octet=34, real=TUNNEL_END, owners=(), flow_memory=False),
     Service(octet=35, real=TUNNEL_END, owners=(104, 105, 111)),
     Service(octet=36, real=TUNNEL_END, owners=(101,), hands_on=False, remembers_moved=True),
+    SHARING,
 )
 # Earlier owners of slots, by index: none has a ring of its own.
 EARLIER = (
@@ -174,12 +177,13 @@ class Balancer:
     def reset(self) -> None:
         """Settings as they should be, the first real up in epoch 1, no flow, buckets full."""
         self.write_settings(TUNNEL_SOURCE, TUNNEL_SOURCE_V6)
-        self.write_real(TUNNELLED, epoch=1)
-        self.write_real(EARLIER[0], epoch=1)
+        for real in (TUNNELLED, SHARING, EARLIER[0]):
+            self.write_real(real, epoch=1)
         self.empty_filter()
         self.set_vlan(self.bench.out_ifindex, carrier=0)
         with self.program.new_inner("flows", max_entries=FLOW_BUCKETS) as table:
             self.program.maps["flows"].set_inner(TEST_QUEUE, table)
+        self.program.maps["taken_over"].delete_at(0)
         self.write_buckets(refilled_ns=0)
         for datagram in tuple(self.program.maps["datagrams"].keys()):
             self.program.maps["datagrams"].delete(datagram)
@@ -263,6 +267,7 @@ class Balancer:
             "VIP_CHAINED": service.owners is not None,
             "VIP_HANDS_ON": service.owners is not None and service.hands_on,
             "VIP_REMEMBERS_MOVED": service.remembers_moved,
+            "VIP_SHARES_FLOWS": service.shares_flows,
         }
         field = self.program.btf.struct("service").field("vip.flags")
         return field.bits([name for name, is_wanted in wanted.items() if is_wanted])

@@ -228,6 +228,11 @@ class Datapath:
         self.flow_memory.keep(places)
         self._applied = plan, wanted
 
+    @property
+    def held(self) -> Held | None:
+        """What the maps hold of the last plan; None amid a change."""
+        return None if self._applied is None else self._applied[1]
+
     def read_back(self) -> Held:
         """What the maps hold now, so that a restarted agent keeps indexes and epochs."""
         maps = self.program.maps

@@ -16,6 +16,8 @@ from edge_lb.edge_seen import EdgeSeen
 from edge_lb.edge_verbs import EdgeVerbs
 from edge_lb.edge_views import EdgeViews
 from edge_lb.filter_admin import serve_filter
+from edge_lb.share import FlowShare
+from edge_lb.share_admin import serve_share
 from gslb.fleet.health import SERVING
 from gslb.fleet.host import EdgeHost
 from gslb.fleet.model import Fleet
@@ -36,11 +38,12 @@ def serve_edge(
     announcing: AnnounceSeat,
     reload: Callable[[], None],
     read_fleet: Callable[[], Fleet],
+    share: FlowShare | None,
     *,
     started_s: float,
 ) -> None:
     """Put every route and metric of an edge on its admin server. `started_s` is Unix time."""
-    shown = EdgeViews(host, agent, follower, datapath, announcing, started_s=started_s)
+    shown = EdgeViews(host, agent, follower, datapath, announcing, share, started_s=started_s)
     verbs = EdgeVerbs(agent, events, reload)
     admin.show("/status", shown.status)
     admin.show("/vips", shown.vips)
@@ -60,6 +63,8 @@ def serve_edge(
     admin.change("/reload", verbs.reload)
     announcing.serve(admin, registry)
     serve_filter(admin, registry, agent, events)
+    if share is not None:
+        serve_share(registry, share)
     _register(registry, agent, datapath)
 
 

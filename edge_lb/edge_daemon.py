@@ -24,10 +24,11 @@ from edge_lb.memory import MemoryFile
 from edge_lb.prober import Prober
 from edge_lb.refusals import need_interface, need_root, translated
 from edge_lb.seats import capacity_faults
+from edge_lb.share import FlowShare, ShareSettings
 from edge_lb.sysctls import Sysctls, edge_wanted
 from edge_lb.watchdog import Watchdog
 from gslb.fleet.config import ConfigError, Fault, load_fleet, nearest
-from gslb.fleet.host import EdgeHost, fleet_path, load_host
+from gslb.fleet.host import EdgeHost, StoreKind, fleet_path, load_host
 from gslb.fleet.model import EdgeName, Encap, Fleet, SiteName
 from gslb.service import clock, log
 from gslb.service.admin import AdminServer
@@ -35,7 +36,7 @@ from gslb.service.events import EventLog
 from gslb.service.follow import FleetFollower
 from gslb.service.lifecycle import ExitCode, Part, hold_lock, live
 from gslb.service.metrics import Registry
-from gslb.service.stores import open_store
+from gslb.service.stores import open_flow_stream, open_store
 
 ROLE = "edge"
 
@@ -142,6 +143,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
         agent.adopt(fresh)
 
     watchdog = Watchdog(datapath, events)
+    share = _open_share(host, agent, datapath, events)
     admin = AdminServer(Path(host.host.admin_socket), events, registry)
     serve_edge(
         admin,
@@ -154,6 +156,7 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
         AnnounceSeat(host, agent, follower, datapath, watchdog),
         reload,
         lambda: load_edge(path)[1],
+        share,
         started_s=started_s,
     )
     parts: list[Part] = [
@@ -168,10 +171,31 @@ async def _live(path: Path, host: EdgeHost, fleet: Fleet, datapath: Datapath, wa
     ]
     if host.bgp is not None:
         parts.append(watchdog)
+    if share is not None:
+        parts.append(share)
     try:
         await live(parts, reload=reload)
     finally:
         await store.close()
+
+
+def _open_share(
+    host: EdgeHost, agent: EdgeAgent, datapath: Datapath, events: EventLog
+) -> FlowShare | None:
+    """What shares flows; None where the store has no stream, and no VIP may ask for it."""
+    site = SiteName(host.edge.site)
+    stream = open_flow_stream(host.store, site)
+    if stream is None:
+        return None
+    settings = ShareSettings(
+        site=site,
+        edge=host.host.name,
+        run=int(clock.unix_s() * 1000),
+        sweep_s=host.share.sweep_s,
+        refresh_s=host.share.refresh_s,
+        flows=host.share.flows,
+    )
+    return FlowShare(settings, datapath, stream, lambda: (agent.fleet, agent.plan), events)
 
 
 def _set_sysctls(host: EdgeHost, fleet: Fleet) -> None:
@@ -216,6 +240,12 @@ def _faults(host: EdgeHost, fleet: Fleet) -> list[tuple[str, str, str]]:
             ("$.edge.tunnel_source_v6", f"missing, and VIP `{vip}` has the real {real}", "name one")
             for vip, real in _first_ipv6_tunnel(fleet, SiteName(host.edge.site))
         ]
+    if host.store.kind is not StoreKind.REDIS:
+        found += [
+            ("$.store.kind", f"VIP `{vip.name}` has share_flows", 'it takes kind = "redis"')
+            for vip in fleet.vips_of_site(SiteName(host.edge.site))
+            if vip.share_flows
+        ][:1]
     return found
 
 

@@ -17,6 +17,7 @@ from edge_lb.edge_drains import EdgeDrains
 from edge_lb.flow import Flow
 from edge_lb.held import IP_PROTOCOLS
 from edge_lb.seats import seat_name
+from edge_lb.share import FlowShare
 from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.config_rules import parse_address
@@ -48,10 +49,12 @@ class EdgeViews:
         follower: FleetFollower,
         datapath: Datapath,
         announcing: AnnounceSeat,
+        share: FlowShare | None,
         *,
         started_s: float,
     ) -> None:
         self._host = host
+        self._share = share
         self._agent = agent
         self._follower = follower
         self._datapath = datapath
@@ -233,6 +236,8 @@ class EdgeViews:
             lines.append("every check fails and the gateway is silent: the last ring is kept")
         if agent.publisher.trouble:
             lines.append(f"store: {agent.publisher.trouble}")
+        if self._share is not None and self._share.trouble:
+            lines.append(f"flows are not shared: {self._share.trouble}")
         lines += [text for text in _troubles(agent) if text]
         lines += self._announcing.troubles()
         lines += [

@@ -98,7 +98,7 @@ class FlowMemory:
         """Gives back the tables that no VIP's flows are in any more."""
         wanted = {SHARED, *(place.table for place in places.values())}
         for table in self._tables.keys() - wanted:
-            for index in self._flows.filled(self._indexes(table)):
+            for index in self._flows.filled(self.indexes(table)):
                 self._flows.delete_at(index)
             del self._tables[table]
 
@@ -135,7 +135,8 @@ class FlowMemory:
         """Where the map `flows` has a table of a receive queue."""
         return table * self._numbers["MAX_QUEUES"] + queue
 
-    def _indexes(self, table: int) -> range:
+    def indexes(self, table: int) -> range:
+        """Where the map `flows` has a table, one for each receive queue."""
         first = self._index(table, 0)
         return range(first, first + len(self._queues))
 
@@ -143,7 +144,7 @@ class FlowMemory:
         """Has a table of so many buckets for each queue, with the flows of an earlier size."""
         if self._tables.get(table) == buckets:
             return
-        for index in self._indexes(table):
+        for index in self.indexes(table):
             old = self._flows.inner(index)
             if old is None:
                 self._put(index, buckets, None)
@@ -156,7 +157,7 @@ class FlowMemory:
     def _left_behind(self) -> Iterator[int]:
         """The tables that an earlier start made."""
         for table in range(self._numbers["MAX_TABLES"]):
-            if any(True for _ in self._flows.filled(self._indexes(table))):
+            if any(True for _ in self._flows.filled(self.indexes(table))):
                 yield table
 
     def _put(self, index: int, buckets: int, old: Map | None) -> None:

@@ -53,6 +53,7 @@ class HeldVip:
     chained: bool = False  # its ring is the wide one
     hands_on: bool = False  # and packets carry it
     remembers_moved: bool = False  # and no flow on a slot without an earlier owner
+    shares_flows: bool = False  # with the other edges of the site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,7 @@ def expected(plan: Plan, places: Mapping[int, MemoryPlace]) -> Held:
                 chained=vip.chains is not None,
                 hands_on=vip.chains is not None and vip.hands_on,
                 remembers_moved=vip.flow_memory is FlowMemory.MOVED,
+                shares_flows=vip.shares_flows,
             )
             for vip in sorted(plan.vips, key=lambda vip: vip.index)
         ),
@@ -116,6 +118,7 @@ def vip_service(layout: Layout, vip: HeldVip) -> bytes:
         "VIP_CHAINED": vip.chained,
         "VIP_HANDS_ON": vip.hands_on,
         "VIP_REMEMBERS_MOVED": vip.remembers_moved,
+        "VIP_SHARES_FLOWS": vip.shares_flows,
     }
     return vip_record(
         layout,
@@ -165,4 +168,5 @@ def held_vip(service: Record) -> HeldVip:
         chained="VIP_CHAINED" in flags,
         hands_on="VIP_HANDS_ON" in flags,
         remembers_moved="VIP_REMEMBERS_MOVED" in flags,
+        shares_flows="VIP_SHARES_FLOWS" in flags,
     )

@@ -113,6 +113,7 @@ class PlannedVip:
     hands_on: bool = False
     flow_memory: FlowMemory = FlowMemory.ALL
     own_flows: int = 0  # for each receive queue, in a table of its own; 0: in the shared one
+    shares_flows: bool = False  # with the other edges of the site
     options: VipOptions = field(default_factory=VipOptions)
 
 
@@ -246,6 +247,7 @@ def build_plan(
                 hands_on=vip.owner_chain > 0,
                 flow_memory=vip.flow_memory,
                 own_flows=vip.flows_per_queue,
+                shares_flows=vip.share_flows,
                 options=vip.options,
             )
         )

@@ -38,7 +38,7 @@ ON_THE_WAY = frozenset(
 
 ARRAY, HASH, DEVICES, DEVICES_BY_HASH = 2, 1, 14, 25  # linux/bpf.h, enum bpf_map_type
 # Who may send is not asked, and what is remembered stays alone.
-NOT_REHEARSED = ("filter_", "vip_limit", "vip_buckets", "capture", "flows")
+NOT_REHEARSED = ("filter_", "vip_limit", "vip_buckets", "capture", "flows", "taken_over")
 
 
 def borrowed(shape: MapShape) -> bool:

@@ -85,7 +85,11 @@ def trace(datapath: Datapath, described: Described, *, ifindex: int) -> Traced:
     except UnknownVipError:
         remembered, queue, memory = 0, -1, NO_MEMORY
     counters = {name for name, held in live.maps.items() if held.shape.type in PER_CPU_TYPES}
-    with live.twin(own=OWN_MAPS | counters) as twin, RingReader(twin.maps["captured"].fd) as ring:
+    told = {"taken_over"} if described.syn else set()  # a SYN would have it forgotten
+    with (
+        live.twin(own=OWN_MAPS | counters | told) as twin,
+        RingReader(twin.maps["captured"].fd) as ring,
+    ):
         if memory != NO_MEMORY:
             lent = remembered and not described.syn  # a SYN would have it forgotten
             lend_memory(twin, memory, datapath.flow_memory.table(memory, queue) if lent else None)

@@ -193,6 +193,7 @@ def build_fleet(
                 owner_chain=_owner_chain(vip),
                 connection_age_s=vip.connection_age_s,
                 slow_start_s=vip.slow_start_s,
+                share_flows=vip.share_flows,
                 options=model.VipOptions(
                     affinity=vip.affinity,
                     fallback=vip.fallback,

@@ -155,6 +155,9 @@ def _options(at: str, vip: VipSection) -> Found:
         yield f"{at}.connection_age_s", "out of range", bounds
     if not 0 <= vip.slow_start_s <= SLOW_START_MAX_S:
         yield f"{at}.slow_start_s", "out of range", f"0..{SLOW_START_MAX_S:g} seconds"
+    if vip.share_flows and vip.flow_memory is FlowMemory.NONE:
+        reason = "no flow memory has no flows to share"
+        yield f"{at}.share_flows", reason, 'leave it out, or `flow_memory = "none"`'
     if vip.fallback is Fallback.RESET and vip.protocol is not Protocol.TCP:
         yield f"{at}.fallback", "`reset` is of TCP", "use `drop` or `pass`"
     if vip.fragments is Fragments.TWO_TUPLE and (vip.protocol is not Protocol.UDP or vip.port):

@@ -105,6 +105,7 @@ class VipSection(_Section, frozen=True):
     owner_chain: int | None = None  # of TCP 3; a UDP server has to connect its sockets for it
     connection_age_s: float = 3600.0
     slow_start_s: float = 0.0
+    share_flows: bool = False
     affinity: Affinity = Affinity.FLOW
     fallback: Fallback = Fallback.DROP
     fragments: Fragments = Fragments.MEMORY

@@ -15,6 +15,9 @@ import msgspec
 
 from gslb.fleet.config import FLOWS_MAX, FLOWS_MIN, ConfigError, Fault, read_toml
 
+SWEEP_MIN_S, SWEEP_MAX_S = 0.02, 5.0
+REFRESH_MAX_S = 3600.0
+
 
 class StoreKind(StrEnum):
     """Which implementation of `gslb.fleet.store.Store` a host uses."""
@@ -114,6 +117,14 @@ class BgpSection(_Section, frozen=True):
     drain_max_s: float = 3600.0
 
 
+class ShareSection(_Section, frozen=True):
+    """[share]: how flows of VIPs with `share_flows` are told to the other edges of the site."""
+
+    sweep_s: float = 0.25  # how often flow memory is looked through for news
+    refresh_s: float = 60.0  # a flow that is still in use is told again within this time
+    flows: int = 1_048_576  # of other edges that are kept to be taken over; 48 bytes each
+
+
 class RealSection(_Section, frozen=True):
     """[real]. `name` is a real of fleet.toml; the daemon binds the VIPs that name it.
 
@@ -151,6 +162,7 @@ class EdgeHost(_Section, frozen=True):
     store: StoreSection
     edge: EdgeSection
     bgp: BgpSection | None = None
+    share: ShareSection = ShareSection()
 
 
 class RealHost(_Section, frozen=True):
@@ -227,6 +239,7 @@ def _faults(host: DnsHost | HttpsHost | EdgeHost | RealHost) -> _Found:
                 found.append(("$.edge.mtu", "out of range", "576..9216"))
             if host.bgp is not None:
                 found += bgp_faults(host.bgp)
+            found += _share_faults(host.share)
         case RealHost():
             if len(host.real.socket_namespaces) > SOCKET_NAMESPACES_MAX:
                 advice = f"{SOCKET_NAMESPACES_MAX} at most: each is asked for each packet"
@@ -294,6 +307,18 @@ def _as_fault(at: str, number: int) -> _Found:
 def _is_community(text: str) -> bool:
     parts = text.split(":")
     return len(parts) == 2 and all(part.isdigit() and int(part) <= 65535 for part in parts)
+
+
+def _share_faults(share: ShareSection) -> _Found:
+    found: _Found = []
+    if not SWEEP_MIN_S <= share.sweep_s <= SWEEP_MAX_S:
+        found.append(("$.share.sweep_s", "out of range", f"{SWEEP_MIN_S:g}..{SWEEP_MAX_S:g}"))
+    if not SWEEP_MAX_S <= share.refresh_s <= REFRESH_MAX_S:
+        advice = f"{SWEEP_MAX_S:g}..{REFRESH_MAX_S:g}"
+        found.append(("$.share.refresh_s", "out of range", advice))
+    if not FLOWS_MIN <= share.flows <= FLOWS_MAX:
+        found.append(("$.share.flows", "out of range", f"{FLOWS_MIN}..{FLOWS_MAX}"))
+    return found
 
 
 def _store_faults(store: StoreSection) -> _Found:

@@ -1,11 +1,13 @@
-"""From the [store] table to a store: the one place that knows both implementations."""
+"""From the [store] table to what is on it: the one place that knows both implementations."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from gslb.fleet.config import ConfigError, Fault
+from gslb.fleet.flow_stream import FlowStream
 from gslb.fleet.host import StoreKind, StoreSection
+from gslb.fleet.model import SiteName
 from gslb.fleet.redis_store import RedisStore
 from gslb.fleet.sqlite_store import SqliteStore
 from gslb.fleet.store import Store
@@ -22,6 +24,22 @@ def open_store(section: StoreSection) -> Store:
         section.url,
         password=_password(section.password_file),
         prefix=section.prefix,
+        timeout_s=section.timeout_s,
+    )
+
+
+def open_flow_stream(section: StoreSection, site: SiteName) -> FlowStream | None:
+    """The stream of the site's shared flows, connected lazily; None where the store has none.
+
+    Raises ConfigError if the password file cannot be read.
+    """
+    if section.kind is not StoreKind.REDIS:
+        return None
+    return FlowStream(
+        section.url,
+        password=_password(section.password_file),
+        prefix=section.prefix,
+        site=site,
         timeout_s=section.timeout_s,
     )
 

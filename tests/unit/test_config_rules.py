@@ -152,6 +152,14 @@ from tests.unit.fleet_files import faults_of, spoiled
         ),
         (
             'address = "192.0.2.11"',
+            'address = "192.0.2.11"\nshare_flows = true\nflow_memory = "none"',
+            (
+                "$.vip.any-fra.share_flows: no flow memory has no flows to share"
+                ' (leave it out, or `flow_memory = "none"`)'
+            ),
+        ),
+        (
+            'address = "192.0.2.11"',
             'address = "192.0.2.11"\nslow_start_s = -1',
             "$.vip.any-fra.slow_start_s: out of range (0..86400 seconds)",
         ),

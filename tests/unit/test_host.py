@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from edge_lb.edge_daemon import load_edge
 from gslb.fleet.config import ConfigError, load_fleet
 from gslb.fleet.host import (
     DnsHost,
@@ -177,6 +179,21 @@ def test_each_role_has_a_unit_that_checks_before_it_starts(role: str) -> None:
             "$.edge.flows_per_queue: out of range (1024..67108864)",
         ),
         ("edge", "mtu = 1500", "mtu = 575", "$.edge.mtu: out of range (576..9216)"),
+        *(
+            (
+                "edge",
+                "lease_s = 5.0",
+                f"lease_s = 5.0\n[share]\n{key} = {value}",
+                f"$.share.{fault}",
+            )
+            for key, value, fault in (
+                ("sweep_s", 0.019, "sweep_s: out of range (0.02..5)"),
+                ("sweep_s", 5.1, "sweep_s: out of range (0.02..5)"),
+                ("refresh_s", 4.9, "refresh_s: out of range (5..3600)"),
+                ("refresh_s", "nan", "refresh_s: out of range (5..3600)"),
+                ("flows", 1023, "flows: out of range (1024..67108864)"),
+            )
+        ),
         (
             "real",
             "[real]\n",
@@ -215,6 +232,23 @@ def test_a_faulty_host_file_is_refused_with_path_and_mend(
         load_host(path, SHAPES[role])
 
     assert [str(found) for found in refusal.value.faults] == [f"{path}: {fault}"]
+
+
+def test_shared_flows_need_a_store_that_carries_them(tmp_path: Path) -> None:
+    folder = shutil.copytree(CONFIGS, tmp_path / "configs")
+    fleet, edge = folder / "fleet.toml", folder / "edge.toml"
+    fleet.write_text(
+        fleet.read_text().replace("[vip.near-fra]", "[vip.near-fra]\nshare_flows = true")
+    )
+    assert load_edge(edge)[1].vips["near-fra"].share_flows
+    text = edge.read_text().replace('kind = "redis"', 'kind = "sqlite"\npath = "/x"')
+    edge.write_text(text.replace('url = "redis://192.0.2.250:6379/0"', ""))
+
+    with pytest.raises(ConfigError) as refusal:
+        load_edge(edge)
+
+    wanted = f'{edge}: $.store.kind: VIP `near-fra` has share_flows (it takes kind = "redis")'
+    assert [str(found) for found in refusal.value.faults] == [wanted]
 
 
 def test_a_sqlite_store_needs_a_path_and_no_url(tmp_path: Path) -> None:
