@@ -199,8 +199,8 @@ NEW_VERDICT = (
 )
 SWAPPED_VERDICTS = (
     *("\tVERDICT_DROPPED_NO_SERVICE,", "\tSWAPPED,"),
-    *("\tVERDICT_DROPPED_TTL,", "\tVERDICT_DROPPED_NO_SERVICE,"),
-    *("\tSWAPPED,", "\tVERDICT_DROPPED_TTL,"),
+    *("\tVERDICT_DROPPED_NO_RING,", "\tVERDICT_DROPPED_NO_SERVICE,"),
+    *("\tSWAPPED,", "\tVERDICT_DROPPED_NO_RING,"),
 )
 
 
@@ -250,7 +250,7 @@ def test_verdicts_that_changed_places_are_not_mistaken_for_each_other(
 
     assert successor.program.renewed == ("verdicts",)
     assert successor.verdicts()["DROPPED_NO_SERVICE"].packets == 1
-    assert successor.verdicts()["DROPPED_TTL"].packets == 0
+    assert successor.verdicts()["DROPPED_NO_RING"].packets == 0
     successor.close()
 
 
