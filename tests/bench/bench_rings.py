@@ -83,6 +83,7 @@ def chain_seconds(rounds_wanted: int) -> dict[str, float]:
                 took_s += time.process_time() - started_s
             rounds.append(took_s)
         found[f"chains_{kind}_s_median"] = round(statistics.median(rounds), 3)
+        found[f"chains_{kind}_s_lowest"] = round(min(rounds), 3)
         found[f"chains_{kind}_s_highest"] = round(max(rounds), 3)
     return found
 

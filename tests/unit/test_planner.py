@@ -39,13 +39,15 @@ def site(**options: object) -> Fleet:
 class Edge:
     """A planner and the world it plans for."""
 
-    def __init__(self, whole: Fleet | None = None, *, before: Planner | None = None) -> None:
+    def __init__(
+        self, whole: Fleet | None = None, *, before: Planner | None = None, name: str = "edge1"
+    ) -> None:
         self.fleet = whole or site()
         self.holdings = Holdings()
         self.planner = Planner(
             Ways(
                 site=FRA,
-                edge="edge1",
+                edge=name,
                 tunnel_source=IPv4Address("10.1.1.11"),
                 tunnel_source_v6=None,
                 mtu=1500,
@@ -103,10 +105,10 @@ def other_edge(generation: int = 5, **members: int) -> EdgeHistory:
     return EdgeHistory(site=FRA, edge="edge2", generation=generation, vips=(line,))
 
 
-def beat(at_s: float) -> HeldReport:
+def beat(at_s: float, edge: str = "edge2") -> HeldReport:
     report = EdgeReport(
         site=FRA,
-        edge="edge2",
+        edge=edge,
         config_hash="0123456789ab",
         generation=1,
         sequence=1,
@@ -218,6 +220,27 @@ def test_what_another_edge_uses_is_a_candidate_until_it_is_silent_and_an_age_is_
     assert edge.seat("web2") in candidates(quiet)
     assert quiet.due_s == silent_s + AGE_S
     assert candidates(edge.plan(silent_s + AGE_S, drained=frozenset({WEB2}))) == set()
+
+
+def test_two_edges_that_joined_the_same_have_the_same_chains_and_the_same_number():
+    one, two = Edge(name="edge1"), Edge(name="edge2")
+    one.plan(100.0)
+    two.plan(100.0, drained=frozenset({WEB1}))  # it heard of this drain first
+    one.plan(200.0, drained=frozenset({WEB1, WEB2}))
+    two.plan(203.0, drained=frozenset({WEB1, WEB2}))
+
+    both = {"edge1": one.planner.history, "edge2": two.planner.history}
+    reports = {name: beat(210.0, name) for name in both}
+    drafts = []
+    for edge in (one, two):
+        edge.holdings = Holdings(histories=both, reports=reports)
+        drafts.append(edge.plan(210.0, drained=frozenset({WEB1, WEB2})))
+
+    first, second = drafts
+    assert of_www(first).chains == of_www(second).chains
+    assert candidates(first) == {edge.seat("web1"), edge.seat("web2")}
+    assert first.plan.history_generation == second.plan.history_generation
+    assert first.due_s == second.due_s
 
 
 def test_while_the_store_is_away_no_edge_is_taken_for_gone():
