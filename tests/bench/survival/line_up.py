@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_lb.history import TURNS_MAX
+
 from .chain_variants import HoldersFirst, RendezvousChains
 from .changes import Churn, Script
 from .owner_chains import OwnerChains, RememberingChains, ShippedChains
@@ -28,6 +30,7 @@ AGE_MARGIN_S = 60.0
 
 MEMORY, MEMORY_STICKY = "Maglev + memory", "Maglev + memory, sticky ECMP"
 JET, JET_STICKY = "JET", "JET, sticky ECMP"
+SHIPPED = f"chains of {SHIPPED_DEPTH}, {TURNS_MAX} turns"
 CHAINS_MEMORY = f"chains of {SHIPPED_DEPTH} + moved flows"
 
 

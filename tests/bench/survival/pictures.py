@@ -18,6 +18,8 @@ from .line_up import (
     JET_STICKY,
     MEMORY,
     MEMORY_STICKY,
+    SHIPPED,
+    SHIPPED_DEPTH,
     SIZES,
     SIZES_RATE,
     sized,
@@ -39,9 +41,12 @@ STYLES: dict[str, tuple[str, str, str]] = {  # system -> colour, line, marker
     "chains of 2": ("#5aae61", "-", "."),
     "chains of 3": ("#1b7837", "-", "o"),
     "chains of 4": ("#00441b", "-", "."),
+    SHIPPED: ("#000000", "-", "*"),
+    f"chains of {SHIPPED_DEPTH}, holders first": ("#1f78b4", "-", "p"),
+    f"rendezvous, chains of {SHIPPED_DEPTH}": ("#1f78b4", "--", "P"),
     CHAINS_MEMORY: ("#1b7837", "--", "s"),
 }
-TITLES = {"short": "Hadoop's connections (mean 15 s)", "long": "long connections (mean 30 min)"}
+TITLES = {"short": "Hadoop's connections (mean 18 s)", "long": "long connections (mean 30 min)"}
 
 
 def draw(worlds: Mapping[str, Table], folder: Path) -> list[Path]:
@@ -67,6 +72,7 @@ def _by_rate(worlds: Mapping[str, Table], path: Path, key: str, words: str) -> P
             if key == "broken_share" or any(row[key] for row in rows):
                 _line(panel, name, style, rates, rows, key)
         panel.set_xscale("log")
+        panel.minorticks_off()
         panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
         panel.set_xlabel("changes to servers begun a minute")
         panel.set_title(TITLES[world])
@@ -108,9 +114,10 @@ def _line(
     below = [min(half, share - NEVER) for half, share in zip(spread, shares, strict=True)]
     panel.errorbar(
         across, shares, yerr=[below, spread], label=name, color=colour, linestyle=line,
-        marker=marker, markersize=4, linewidth=1.2, elinewidth=0.7, capsize=1.5,
+        marker=marker, markersize=4, linewidth=1.2, elinewidth=0.7, capsize=0,
     )  # fmt: skip
     panel.set_yscale("log")
+    panel.minorticks_off()
 
 
 def _written(figure: Figure, panels: list[Axes], path: Path) -> Path:
