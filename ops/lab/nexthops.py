@@ -2,7 +2,7 @@
 
 Owns the netlink messages (linux/nexthop.h), which pyroute2 has no words for. A resilient group has
 buckets: a flow stays with its bucket, and a bucket with its member while that is there and the
-bucket is in use. Called by `ops.lab.resilient`.
+bucket is in use. Called by `ops.lab.resilient`, and by the bench of long connections.
 """
 
 from __future__ import annotations
