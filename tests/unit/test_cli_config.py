@@ -110,8 +110,9 @@ def test_a_file_is_judged_by_its_tables(tmp_path: Path, text: str, role: str) ->
 
 @pytest.mark.parametrize("role", MODULES)
 def test_a_daemons_command_is_the_daemon_with_its_own_exit_code(tmp_path: Path, role: str) -> None:
+    example = "edge" if role == "announce" else role  # the speaker reads its edge's own file
     path = tmp_path / f"{role}.toml"
-    path.write_text((CONFIGS / f"{role}.toml").read_text().replace("[host]\n", "[hots]\n"))
+    path.write_text((CONFIGS / f"{example}.toml").read_text().replace("[host]\n", "[hots]\n"))
     command = "from ops.cli.main import main; main()"
     tree = str(CONFIGS.parent)
 
