@@ -16,7 +16,7 @@ SLOT_COUNT_MAX = 255  # of flows that a report tells of one slot: more are told 
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """From `at_s` on these reals had these weights; 0: the real held no slot any more."""
+    """From `at_s` on the ring was made of these reals, and of no other."""
 
     at_s: float
     weights: dict[str, int]
