@@ -1,16 +1,15 @@
 """Long connections through every change, each way of keeping them in the same run; needs root.
 
     python tests/bench/bench_long_connections.py [--seeds 5] [--connections 2000] [--minutes 2]
-                                                 [--modes chains,ring] [--apart]
+                                                 [--modes chains,ring] [--apart] [--careless]
 
-Owns the order of the runs and the figures; the parts are in long_connections/. Real TCP over veth:
-a client opens so many connections to a VIP of each mode, through two edges behind a router that
-hashes addresses and ports, to six reals; each sends a byte a second, checks the echo, lives for up
-to a third of the run and is then replaced. Meanwhile what the seed draws happens. All modes live
-through the same events at the same moments, in one world; `--apart` gives each mode a world of its
-own, for the share of packets that took a detour. Each broken connection is judged. The run fails if
-one of ours broke that had no right to. Progress goes to standard error; the last line is one JSON
-object.
+Owns the seeds and the figures; the parts are in long_connections/. Real TCP over veth: a client
+opens so many connections to a VIP of each mode, through two edges behind a router that hashes
+addresses and ports, to six reals; each sends a byte a second, checks the echo, lives for up to a
+third of the run and is then replaced. Meanwhile what the seed draws happens. All modes live through
+the same events at the same moments, in one world; `--apart` gives each mode a world of its own, for
+the share of packets that took a detour. Each broken connection is judged. The run fails if one of
+ours broke that had no right to. Progress goes to standard error; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -20,32 +19,23 @@ import json
 import os
 import signal
 import sys
-import tempfile
-import time
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-from long_connections.clients import Client, Lives
-from long_connections.conductor import Conductor
-from long_connections.files import Wanted
+from long_connections.clients import Lives
 from long_connections.modes import MODES, OURS, Mode
-from long_connections.router import Router
 from long_connections.schedule import draw
-from long_connections.verdict import causes, judge
-from long_connections.world import BRIDGE, World
+from long_connections.trial import Outcome, Trial, hold_through
+from long_connections.verdict import causes
 
 from bpf.compile import compile_stale
 
 REALS, SPARE_REALS = tuple(f"real{i}" for i in range(1, 7)), ("real7", "real8")
 EDGES, SPARE_EDGES = ("edge1", "edge2"), ("edge3",)
 SHORTEST_S = 5.0
-SLACK_S = 20.0  # a connection's closing, which may wait for lost packets
 RAMP_S = 10.0
-SETTLE_S = 2.0
 FIRST_SEED = 1
+CAUSES_SHOWN = 8
 
 
 def main() -> int:
@@ -58,16 +48,36 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
         for group in groups:
-            rows += run(seed, group, options.connections, options.minutes * 60)
+            outcomes = run(
+                seed,
+                group,
+                options.connections,
+                options.minutes * 60,
+                careful=not options.careless,
+            )
+            rows += [row(seed, outcome) for outcome in outcomes]
     show(rows, modes)
     setup = {"connections": options.connections, "minutes": options.minutes}
-    setup |= {"seeds": options.seeds, "apart": options.apart, "cores": os.cpu_count()}
+    setup |= {"seeds": options.seeds, "apart": options.apart, "careless": options.careless}
+    setup |= {"cores": os.cpu_count()}
     print(json.dumps({"bench": "long_connections", "setup": setup, "results": rows}))
     return int(any(row["no_right"] for row in rows if row["mode"] in OURS))
 
 
-def run(seed: int, modes: Sequence[Mode], connections: int, seconds: float) -> list[dict[str, Any]]:
-    """One seed's events, with all of these modes at once; a row for each."""
+def run(
+    seed: int, modes: Sequence[Mode], connections: int, seconds: float, *, careful: bool
+) -> list[Outcome]:
+    """One seed's events, with all of these modes at once."""
+    trial = Trial(
+        modes=modes,
+        lives=Lives(count=connections, ramp_s=RAMP_S, shortest_s=SHORTEST_S, longest_s=seconds / 3),
+        reals=REALS,
+        edges=EDGES,
+        spare_reals=SPARE_REALS,
+        spare_edges=SPARE_EDGES,
+        seed=seed,
+        careful=careful,
+    )
     events = draw(
         seed,
         seconds=seconds,
@@ -76,76 +86,24 @@ def run(seed: int, modes: Sequence[Mode], connections: int, seconds: float) -> l
         edges=EDGES,
         spare_edges=SPARE_EDGES,
     )
-    lives = Lives(count=connections, ramp_s=RAMP_S, shortest_s=SHORTEST_S, longest_s=seconds / 3)
-    wanted = Wanted(
-        modes=modes,
-        edges=(*EDGES, *SPARE_EDGES),
-        reals=(*REALS, *SPARE_REALS),
-        serving=list(REALS),
-        longest_s=lives.longest_s + SLACK_S,
-    )
-    told = Teller(seed)
-    told.tell(f"seed {seed}, {len(events)} events; building the world")
-    with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        closing(World(Path(folder), wanted, EDGES)) as world,
-    ):
-        router = Router(world.namespace("router"), BRIDGE)
-        conductor = Conductor(world, router, modes, EDGES, told.tell)
-        world.wait(lambda: all(map(world.is_well, (*EDGES, *wanted.reals))))
-        world.wait(lambda: all(map(world.knows_all, EDGES)))
-        conductor.lead()
-        told.tell(f"opening {connections} connections a mode")
-        clients = [Client(world, mode, lives, seed) for mode in modes]
-        time.sleep(RAMP_S + SETTLE_S)
-        held_up(clients, connections)
-        told.begin()
-        conductor.run(events, seconds, lambda: told.progress(clients))
-        told.tell("closing all connections")
-        for client in clients:
-            client.stop()
-        for client in clients:
-            client.wait()
-        detour = detours(world)
-        return [row(seed, client, conductor, detour) for client in clients]
+    return hold_through(trial, events, seconds)
 
 
-def held_up(clients: Sequence[Client], connections: int) -> None:
-    """A run begins with nearly all connections open; the rest are between two lives."""
-    for client in clients:
-        found = client.sum()
-        if found.open < 0.9 * connections or found.broken:
-            raise RuntimeError(f"{client.mode.name} begins with {found}")
-
-
-def detours(world: World) -> dict[str, int]:
-    """Packets that reals took out of a tunnel to keep them, and that they handed on."""
-    found: Counter[str] = Counter()
-    for real in world.wanted.reals:
-        for counter in world.ask(real, "/drops")["counters"]:
-            found[counter["name"]] += counter["packets"]
-    return dict(found)
-
-
-def row(
-    seed: int, client: Client, conductor: Conductor, verdicts: dict[str, int]
-) -> dict[str, Any]:
+def row(seed: int, outcome: Outcome) -> dict[str, Any]:
     """One mode's figures of one run."""
-    total = client.sum()
-    judged = judge(client.broken(), conductor.ends, conductor.happened)
-    no_right = [one for one in judged if not one.had_right]
+    total, no_right = outcome.total, outcome.without_right
     return {
         "seed": seed,
-        "mode": client.mode.name,
+        "mode": outcome.mode.name,
         "connections": total.ended + total.broken,
         "broken": total.broken,
-        "had_right": len(judged) - len(no_right),
+        "had_right": len(outcome.judged) - len(no_right),
         "no_right": len(no_right),
         "refused": total.refused,
         "late": total.late,
-        "longest_pause_s": client.longest_pause_s(),
-        "causes": dict(causes(judged).most_common(8)),
-        "real_verdicts": {name: count for name, count in verdicts.items() if count},
+        "longest_pause_s": outcome.longest_pause_s,
+        "causes": dict(causes(outcome.judged).most_common(CAUSES_SHOWN)),
+        "real_verdicts": {name: count for name, count in outcome.verdicts.items() if count},
     }
 
 
@@ -154,10 +112,8 @@ def show(rows: Sequence[dict[str, Any]], modes: Sequence[Mode]) -> None:
     print(f"{'':<48} {'connections':>12} {'had a right':>12} {'broken without':>15}  by seed")
     for mode in modes:
         of_mode = [row for row in rows if row["mode"] == mode.name]
-        sums = {
-            key: sum(row[key] for row in of_mode)
-            for key in ("connections", "had_right", "no_right")
-        }
+        keys = ("connections", "had_right", "no_right")
+        sums = {key: sum(row[key] for row in of_mode) for key in keys}
         by_seed = " ".join(f"{row['seed']}:{row['no_right']}" for row in of_mode)
         print(f"{mode.words:<48} {sums['connections']:>12,} {sums['had_right']:>12,}", end="")
         print(f" {sums['no_right']:>15,}  {by_seed}")
@@ -169,35 +125,6 @@ def end_in_good_order() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1) if os.getpid() == ours else os._exit(1))
 
 
-class Teller:
-    """The time line, to standard error."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._begun_s: float | None = None
-        self._broken: dict[str, int] = {}
-
-    def begin(self) -> None:
-        """From now on times are those of the run."""
-        self._begun_s = time.monotonic()
-
-    def tell(self, words: str) -> None:
-        """One line."""
-        at = time.strftime("%H:%M:%S")
-        if self._begun_s is not None:
-            at += f" {time.monotonic() - self._begun_s:6.1f} s"
-        print(f"{at} {words}", file=sys.stderr, flush=True)
-
-    def progress(self, clients: Sequence[Client]) -> None:
-        """What broke since the last time, if anything did."""
-        for client in clients:
-            name, found = client.mode.name, client.sum()
-            if found.broken > self._broken.get(name, 0):
-                fresh = found.broken - self._broken.get(name, 0)
-                self.tell(f"    {name}: {fresh} broken, {found.broken} in all")
-                self._broken[name] = found.broken
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="long connections through every change")
     parser.add_argument("--seeds", type=int, default=5, help="so many, from 1")
@@ -205,6 +132,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=2.0, help="of each run")
     parser.add_argument("--modes", default=",".join(MODES), help=", ".join(MODES))
     parser.add_argument("--apart", action="store_true", help="a world for each mode")
+    parser.add_argument("--careless", action="store_true", help="changes though an edge is unwell")
     found = parser.parse_args()
     unknown = set(found.modes.split(",")) - set(MODES)
     if unknown:

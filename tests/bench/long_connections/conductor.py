@@ -3,6 +3,8 @@
 Owns the steps of each kind of event: a generator that yields while it waits, so that others go on.
 A real is taken out of its VIPs only when it has grown quiet; fleet.toml is changed by one hand at a
 time; an edge gets packets when it says that it is well, and loses them shortly after it is lost.
+A careful operator changes nothing by hand while an edge is not well: one whose agent is dead or
+whose store is away cannot hear of the change.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ LOSS_S = 0.5  # until the router has noticed that an edge is gone
 DEAD_S = 1.0  # until a killed agent is started again
 CRASHED_S = 4.0
 AWAY_S = 10.0  # of the store
+LOOK_S = 0.3  # between two looks whether all edges are well
 QUIET_S = 2.0  # without a connection for so long, a drained real is quiet
 Steps = Iterator[None]
 
@@ -38,6 +41,8 @@ class Conductor:
         modes: Sequence[Mode],
         edges: Sequence[str],
         tell: Callable[[str], None],
+        *,
+        careful: bool,
     ) -> None:
         self.happened: list[Happened] = []
         self.ends: dict[str, list[float]] = {real: [] for real in world.wanted.reals}
@@ -47,6 +52,7 @@ class Conductor:
         self._alive = set(edges)
         self._routed = list(edges)
         self._jobs: list[Steps] = []
+        self._is_careful = careful
         self._is_editing = False
         self._operators = ThreadPoolExecutor()
         self._tell = tell
@@ -118,8 +124,22 @@ class Conductor:
         answer.result()
         return True
 
+    def _all_well(self) -> Steps:
+        """A careful operator waits for it."""
+        while self._is_careful and not (yield from self._look()):
+            yield from self._pause(LOOK_S)
+
+    def _look(self) -> Generator[None, None, bool]:
+        """Whether every edge is well."""
+        edges = sorted(self._alive)
+        looks = [self._operators.submit(self._world.is_well, edge) for edge in edges]
+        while not all(look.done() for look in looks):
+            yield
+        return all(look.result() for look in looks)
+
     def _operate(self, route: str, real: str) -> Steps:
         """By the first edge that does it."""
+        yield from self._all_well()
         while True:
             for edge in sorted(self._alive):
                 if (yield from self._ask(edge, route, name=real, reason="long connections")):
@@ -135,6 +155,7 @@ class Conductor:
         """Change fleet.toml, and have it read: by `first`, by all edges, by `last`."""
         yield from self._until(lambda: not self._is_editing)
         self._is_editing = True
+        yield from self._all_well()
         change()
         self._world.rewrite_fleet()
         for host in (first, *sorted(self._alive), last):
@@ -209,6 +230,8 @@ class Conductor:
         yield from self._pause(DEAD_S)
         if event.who not in self._world.wanted.edges or event.who in self._alive:
             self._world.start_agent(event.who)
+            yield from self._until(lambda: self._world.is_well(event.who))
+            self._note("agent well", event.who)
 
     def _reshuffle(self, event: Event) -> Steps:
         Random(event.number).shuffle(self._routed)

@@ -80,8 +80,8 @@ def write_fleet(folder: Path, wanted: Wanted) -> None:
 def write_hosts(folder: Path, pins: Mapping[str, Path], edges: Collection[str]) -> None:
     """The small file of each edge and each real; `pins` holds where each keeps its programs."""
     for host, pin_dir in pins.items():
-        role = _store() + _edge(host, pin_dir) if host in edges else _real(host, pin_dir)
-        (folder / f"{host}.toml").write_text(_host(folder, host) + role)
+        role = _edge(host, pin_dir) if host in edges else _real(host, pin_dir)
+        (folder / f"{host}.toml").write_text(_host(folder, host) + _store() + role)
 
 
 def _host(folder: Path, name: str) -> str:

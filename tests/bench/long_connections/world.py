@@ -43,7 +43,7 @@ from long_connections.files import (
 from ops.lab.world import inside, send_as_on_a_wire
 
 BRIDGE = "site"
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 IDLE_S = 15.0  # a server closes a connection that says nothing for so long
 TOOL = Path(__file__).parents[1] / "hold.c"
 TOOL_FLAGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror")

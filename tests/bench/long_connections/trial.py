@@ -1,0 +1,163 @@
+"""One run: a world, connections of every mode in it, what happens meanwhile, and what came of it.
+
+Owns the order: build, wait until all is well, open, conduct, close in good order, judge. Used by
+bench_long_connections.py with the events of a seed, and by the tests with a few of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from long_connections.clients import Client, Lives, Sum
+from long_connections.conductor import Conductor
+from long_connections.files import Wanted
+from long_connections.modes import Mode
+from long_connections.router import Router
+from long_connections.schedule import Event
+from long_connections.verdict import Happened, Judged, judge
+from long_connections.world import BRIDGE, World
+
+SLACK_S = 20.0  # of a connection's closing, which may wait for lost packets
+SETTLE_S = 2.0
+EXPLAINED = 20  # broken connections of each mode, in words
+OPEN_SHARE = 0.9  # of the connections, when the run begins: the rest are between two lives
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is tried: `reals` and `edges` serve at first, the spare ones may be added."""
+
+    modes: Sequence[Mode]
+    lives: Lives
+    reals: Sequence[str]
+    edges: Sequence[str]
+    spare_reals: Sequence[str] = ()
+    spare_edges: Sequence[str] = ()
+    seed: int = 1
+    careful: bool = True  # the operator
+    prefix: str = "lr-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Of one mode. `verdicts` are packets by what all reals did with them, for any mode."""
+
+    mode: Mode
+    total: Sum
+    judged: tuple[Judged, ...]
+    longest_pause_s: float
+    happened: tuple[Happened, ...]
+    verdicts: Mapping[str, int]
+
+    @property
+    def without_right(self) -> tuple[Judged, ...]:
+        """Those that broke and should not have."""
+        return tuple(one for one in self.judged if not one.had_right)
+
+
+def hold_through(trial: Trial, events: Sequence[Event], seconds: float) -> list[Outcome]:
+    """What became of each mode's connections."""
+    wanted = Wanted(
+        modes=trial.modes,
+        edges=(*trial.edges, *trial.spare_edges),
+        reals=(*trial.reals, *trial.spare_reals),
+        serving=list(trial.reals),
+        longest_s=trial.lives.longest_s + SLACK_S,
+    )
+    told = Teller()
+    told.tell(f"seed {trial.seed}, {len(events)} events; building the world")
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        closing(World(Path(folder), wanted, trial.edges, prefix=trial.prefix)) as world,
+    ):
+        router = Router(world.namespace("router"), BRIDGE)
+        conductor = Conductor(
+            world, router, trial.modes, trial.edges, told.tell, careful=trial.careful
+        )
+        world.wait(lambda: all(map(world.is_well, (*trial.edges, *wanted.reals))))
+        world.wait(lambda: all(map(world.knows_all, trial.edges)))
+        conductor.lead()
+        told.tell(f"opening {trial.lives.count} connections a mode")
+        clients = [Client(world, mode, trial.lives, trial.seed) for mode in trial.modes]
+        time.sleep(trial.lives.ramp_s + SETTLE_S)
+        _need_all_open(clients, trial.lives.count)
+        told.begin()
+        conductor.run(events, seconds, lambda: told.progress(clients))
+        told.tell("closing all connections")
+        for client in clients:
+            client.stop()
+        for client in clients:
+            client.wait()
+        verdicts = _verdicts(world)
+        outcomes = [
+            Outcome(
+                mode=client.mode,
+                total=client.sum(),
+                judged=judge(client.broken(), conductor.ends, conductor.happened),
+                longest_pause_s=client.longest_pause_s(),
+                happened=tuple(conductor.happened),
+                verdicts=verdicts,
+            )
+            for client in clients
+        ]
+        for outcome in outcomes:
+            told.explain(outcome)
+        return outcomes
+
+
+def _need_all_open(clients: Sequence[Client], connections: int) -> None:
+    for client in clients:
+        found = client.sum()
+        if found.open < OPEN_SHARE * connections or found.broken:
+            raise RuntimeError(f"{client.mode.name} begins with {found}")
+
+
+def _verdicts(world: World) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for real in world.wanted.reals:
+        for counter in world.ask(real, "/drops")["counters"]:
+            found[counter["name"]] += counter["packets"]
+    return dict(found)
+
+
+class Teller:
+    """The time line, to standard error."""
+
+    def __init__(self) -> None:
+        self._begun_s: float | None = None
+        self._broken: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """From now on times are those of the run."""
+        self._begun_s = time.monotonic()
+
+    def tell(self, words: str) -> None:
+        """One line."""
+        at = time.strftime("%H:%M:%S")
+        if self._begun_s is not None:
+            at += f" {time.monotonic() - self._begun_s:6.1f} s"
+        print(f"{at} {words}", file=sys.stderr, flush=True)
+
+    def explain(self, outcome: Outcome) -> None:
+        """The first connections that broke without a right: whose, from when to when."""
+        begun_s = self._begun_s or 0.0
+        for one in outcome.without_right[:EXPLAINED]:
+            times = f"{one.broken.opened_s - begun_s:.2f} s to {one.broken.ended_s - begun_s:.2f} s"
+            where = one.broken.real or "nobody yet"
+            self.tell(f"    {outcome.mode.name}: at {where}, {times}: {one.why}")
+
+    def progress(self, clients: Sequence[Client]) -> None:
+        """What broke since the last time, if anything did."""
+        for client in clients:
+            name, found = client.mode.name, client.sum()
+            if found.broken > self._broken.get(name, 0):
+                fresh = found.broken - self._broken.get(name, 0)
+                self.tell(f"    {name}: {fresh} broken, {found.broken} in all")
+                self._broken[name] = found.broken
