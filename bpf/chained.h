@@ -17,8 +17,10 @@ _Static_assert(SLOT_OWNERS <= CHAIN_MAX_CANDIDATES, "all owners of a slot fit a 
 
 /* A packet's chain before it is written: `header` and what `words` hold follow GUE's first word. */
 struct chain {
-	__u64 sum; /* of what is written */
-	struct chain_header header;
+	__u64 sum;    /* of what is written */
+	__u64 header; /* struct chain_header */
+	__u32 count;
+	__u32 pad; /* always zero */
 	__be32 words[CHAIN_MAX_WORDS];
 };
 
@@ -49,7 +51,7 @@ static __always_inline int wants_chain(const struct packet *packet, const struct
 static __always_inline void add_candidate(struct chain *chain, const struct address *address,
 					  int outer_ipv6)
 {
-	__u32 at = chain->header.count++ % CHAIN_MAX_CANDIDATES;
+	__u32 at = chain->count++ % CHAIN_MAX_CANDIDATES;
 
 	if (outer_ipv6) {
 		__builtin_memcpy(chain->words + 4 * at, address->words, sizeof(address->words));
@@ -58,6 +60,16 @@ static __always_inline void add_candidate(struct chain *chain, const struct addr
 		chain->words[at] = mapped_ipv4(address);
 		chain->sum += mapped_ipv4(address);
 	}
+}
+
+/* The header as one word: it is read as it was written, so the CPU need not wait in between. */
+static __always_inline __u64 header_word(__u32 count, int outer_ipv6, __u32 generation)
+{
+	_Static_assert(__builtin_offsetof(struct chain_header, count) == 2, "third octet");
+	_Static_assert(__builtin_offsetof(struct chain_header, candidate_bytes) == 3,
+		       "fourth octet");
+	return CHAIN_KIND | count << 16 | (__u64)candidate_bytes(outer_ipv6) << 24 |
+	       (__u64)bpf_htonl(generation) << 32;
 }
 
 /*
@@ -72,26 +84,43 @@ __noinline int make_chain(const struct chain_slot *slot, const struct real_value
 	const struct settings_value *setting = bpf_map_lookup_elem(&settings, &zero);
 	struct chain *chain = bpf_map_lookup_elem(&chain_made, &zero);
 	const struct real_value *other;
-	const __u32 *header;
 	int outer_ipv6;
 
 	if (!chain || !setting || !slot || !real)
 		return 0;
 	outer_ipv6 = real->family == FAMILY_IPV6;
-	chain->sum = 0;
-	chain->header = (struct chain_header){
-		.kind = CHAIN_KIND,
-		.candidate_bytes = candidate_bytes(outer_ipv6),
-		.generation = bpf_htonl(setting->generation),
-	};
+	chain->sum = chain->count = 0;
 	for (int i = 0; i < SLOT_OWNERS; i++) {
 		other = slot->owners[i] == chosen ? NULL : find_live_real(slot->owners[i]);
 		if (other && other->encap == ENCAP_GUE && other->family == real->family)
 			add_candidate(chain, &other->address, outer_ipv6);
 	}
-	header = (const __u32 *)&chain->header;
-	chain->sum += (__u64)header[0] + header[1];
-	return chain->header.count;
+	chain->header = header_word(chain->count, outer_ipv6, setting->generation);
+	chain->sum += (chain->header & 0xffffffff) + (chain->header >> 32);
+	return chain->count;
+}
+
+/* Puts the chain where `cursor` stands; 0 when the frame ends earlier. */
+static __always_inline int write_chain(struct cursor *cursor, const struct chain *chain,
+				       const int outer_ipv6)
+{
+	const __u32 words = candidate_bytes(outer_ipv6) / sizeof(__be32);
+	__u64 *header = cursor_take(cursor, sizeof(chain->header));
+	__be32 *candidate;
+
+	if (!header)
+		return 0;
+	*header = chain->header;
+#pragma unroll
+	for (__u32 i = 0; i < CHAIN_MAX_CANDIDATES; i++) {
+		if (i >= chain->count)
+			break;
+		candidate = cursor_take(cursor, words * sizeof(*candidate));
+		if (!candidate)
+			return 0;
+		__builtin_memcpy(candidate, chain->words + words * i, words * sizeof(*candidate));
+	}
+	return 1;
 }
 
 /*
@@ -120,9 +149,8 @@ send_by_chain(struct xdp_md *ctx, const struct packet *packet, const struct real
 	write_macs(ethernet, hop);
 	ethernet->h_proto = outer_ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 	write_wrapping(outer, &inner, real, settings, outer_ipv6, 1);
-	if (bpf_xdp_store_bytes(ctx, sizeof(*ethernet) + wrapping, &chain->header, bytes))
-		return VERDICT_DROPPED_NO_HEADROOM;
-	return VERDICT_UNDECIDED;
+	return write_chain(&cursor, chain, outer_ipv6) ? VERDICT_UNDECIDED
+						       : VERDICT_DROPPED_NO_HEADROOM;
 }
 
 /*
@@ -141,7 +169,7 @@ __noinline int send_chained(struct xdp_md *ctx, struct packet *packet,
 
 	if (!packet || !real || !chain || !setting || !has_source(setting, real))
 		return VERDICT_DROPPED_NO_TUNNEL_SOURCE;
-	bytes = chain_bytes(chain->header.count, real->family == FAMILY_IPV6);
+	bytes = chain_bytes(chain->count, real->family == FAMILY_IPV6);
 	barrier_var(bytes); /* else clang proves the bound to itself, out of the verifier's sight */
 	if (bytes == 0 || bytes > CHAIN_MAX_BYTES)
 		return VERDICT_DROPPED_NO_HEADROOM;
@@ -157,6 +185,6 @@ __noinline int send_chained(struct xdp_md *ctx, struct packet *packet,
 	if (verdict == VERDICT_UNDECIDED && hop->outer.protocol)
 		verdict = put_tags_on(ctx, hop);
 	if (verdict == VERDICT_UNDECIDED)
-		count(&chain_counters, chain->header.count, bytes);
+		count(&chain_counters, chain->count, bytes);
 	return verdict;
 }

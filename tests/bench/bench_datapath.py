@@ -1,4 +1,4 @@
-"""Nanoseconds a packet costs in the balancer: `python tests/bench/bench_datapath.py [--quick]`.
+"""Nanoseconds a packet costs in the balancer: `bench_datapath.py [--quick] [--only PART]`.
 
 Owns the measuring of lb.bpf.c by test runs in a private namespace, on one core; needs root. A test
 run with a repeat does not restore the packet: the second run would meet an already wrapped one. So
@@ -97,6 +97,33 @@ TABLE = (
         strangers=1_000,
     ),
 )
+CHAINS = (
+    *(
+        Case(
+            name=f"gue, {words}, {version}",
+            verdict=REMEMBERED,
+            family=family,
+            earlier=earlier,
+        )
+        for version, family in (("IPv4", IPV4), ("IPv6", IPV6))
+        for earlier, words in (
+            (None, "narrow ring"),
+            (0, "wide ring, slot never moved"),
+            (1, "chain of 1"),
+            (2, "chain of 2"),
+            (3, "chain of 3"),
+        )
+    ),
+    *(
+        Case(
+            name=f"SYN by gue, {words}",
+            verdict=BY_SYN,
+            flags=SYN,
+            earlier=earlier,
+        )
+        for earlier, words in ((None, "narrow ring"), (3, "chain of 3, which it leaves out"))
+    ),
+)
 SCALES = (
     *(
         Case(name=f"100,000 flows over {vips:,} VIPs, gue", verdict=REMEMBERED, vips=vips,
@@ -188,6 +215,13 @@ def flow_memory_bytes(flows: int) -> int:
             return locked_bytes(table)
 
 
+def added_bytes(bench: Stand, case: Case) -> int:
+    """How much longer a packet leaves than it came: tunnel and chain."""
+    with bench.case(case) as run:
+        run(WARM_UP)
+        return len(run.run.last_packet) - len(run.run.frame)
+
+
 def rounded(figure: Figure) -> dict[str, object]:
     """For the JSON line: tenths of a nanosecond."""
     return {
@@ -204,26 +238,41 @@ def show(title: str, figures: list[Figure]) -> None:
         print(f"{figure.path:<42} {figure.measured_ns:>8.0f} {nets}")
 
 
+PARTS = {
+    "paths": ("ns a packet, 100 reals", TABLE),
+    "chains": ("owner chains", CHAINS),
+    "scales": ("flat in VIPs, reals, flows", SCALES),
+}
+
+
 def main() -> int:
     """Prints tables, then one JSON line."""
     arguments = argparse.ArgumentParser(description="nanoseconds a packet costs in the balancer")
-    arguments.add_argument("--quick", action="store_true", help="the table only, fewer packets")
-    quick: bool = arguments.parse_args().quick
+    arguments.add_argument("--quick", action="store_true", help="paths alone, fewer packets")
+    arguments.add_argument("--only", choices=PARTS, help="this table alone")
+    chosen = arguments.parse_args()
+    quick: bool = chosen.quick
+    only: str | None = chosen.only or ("paths" if quick else None)
     packets = QUICK_PACKETS if quick else PACKETS
     compile_stale()
+    figures: list[Figure] = []
     with stand() as bench:
-        table = measure(bench, within_limits(TABLE), packets)
-        show("ns a packet, 100 reals", table)
-        scales = [] if quick else measure(bench, within_limits(SCALES), packets)
-        if scales:
-            show("flat in VIPs, reals, flows", scales)
+        for part, (title, cases) in PARTS.items():
+            if only in (None, part):
+                measured = measure(bench, within_limits(cases), packets)
+                show(title, measured)
+                figures += measured
+        sizes = {case.name: added_bytes(bench, case) for case in CHAINS}
         memory = flow_memory_bytes(1_000_000)
+    for name, added in sizes.items():
+        print(f"{name:<42} {added:>8} bytes more than the client's packet")
     print(f"flow memory for a million flows: {memory / 1e6:.0f} MB")
     result = {
         "bench": "datapath",
         "rounds": ROUNDS,
         "packets": packets,
-        "paths": [rounded(figure) for figure in (*table, *scales)],
+        "paths": [rounded(figure) for figure in figures],
+        "added_bytes": sizes,
         "flow_memory_bytes_per_million": memory,
     }
     print(json.dumps(result))

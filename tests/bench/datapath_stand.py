@@ -31,7 +31,7 @@ from edge_lb.filter import ALL_VIPS, Entry, EntryKey, FilterPlan, Pace, pace
 from edge_lb.filter_maps import FilterMaps
 from edge_lb.flow import Address, address_octets
 from edge_lb.maglev import RING_SLOTS
-from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
+from edge_lb.plan import CHAIN_OWNERS, NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
 from gslb.fleet.model import Encap, FilterAction, Protocol, Rate
 
 CLIENT = "100.0.0.255"  # restore.bpf.c counts in the second octet up, in the fourth down
@@ -87,9 +87,10 @@ IPV6 = Family(
 class Case:
     """Who sends what to how many; `remembered` fills the flow memory first.
 
-    Without `next_hops` the kernel's FIB is asked for every packet. With `action` the client's
-    prefix has that rule of the source filter; `strangers` are denied prefixes beside it that no
-    packet comes from.
+    With `earlier` owners the VIP's ring is a wide one that has so many in each slot, which travel
+    in the packet. Without `next_hops` the kernel's FIB is asked for every packet. With `action` the
+    client's prefix has that rule of the source filter; `strangers` are denied prefixes beside it
+    that no packet comes from.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Case:
     flows: int = 1
     vips: int = 1
     reals: int = 100
+    earlier: int | None = None  # None: a narrow ring
     memory: int = 65536
     remembered: bool = True
     action: FilterAction | None = None
@@ -285,6 +287,8 @@ def plan_of(case: Case) -> Plan:
         port=PORT,
         protocol=Protocol.TCP,
         ring=array("H", (1 + slot % case.reals for slot in range(RING_SLOTS))),
+        chains=None if case.earlier is None else wide_ring(case.reals, case.earlier),
+        hands_on=True,
     )
     return Plan(
         generation=1,
@@ -294,6 +298,15 @@ def plan_of(case: Case) -> Plan:
         tunnel_source_v6=IPv6Address(TUNNEL_SOURCE_V6),
         mtu=1500,
     )
+
+
+def wide_ring(reals: int, earlier: int) -> array[int]:
+    """Reals in turn along the ring; those after a slot's owner had it before."""
+    ring = array("H")
+    for slot in range(RING_SLOTS):
+        owners = [1 + (slot + number) % reals for number in range(1 + earlier)]
+        ring.extend(owners + [0] * (CHAIN_OWNERS - len(owners)))
+    return ring
 
 
 def near_mac(number: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from bench_datapath import SCALES, TABLE, within_limits
+from bench_datapath import CHAINS, SCALES, TABLE, added_bytes, within_limits
 from datapath_stand import IPV4, IPV6, Case, Family, Stand, UnexpectedVerdictError, stand
 
 from bpf.packets import ETHERNET_BYTES, read_ipv4
@@ -55,7 +55,7 @@ def test_clients_take_turns_and_checksums_stay_right(bench: Stand) -> None:
     "case",
     [
         case
-        for case in (*TABLE, *SCALES)
+        for case in (*TABLE, *CHAINS, *SCALES)
         if case.flows <= 10_000 and not case.name.startswith("one established flow")
     ],
     ids=lambda case: case.name,
@@ -64,6 +64,18 @@ def test_every_other_small_case_meets_its_verdict(bench: Stand, case: Case) -> N
     assert within_limits((case,)) == (case,)
     with bench.case(case) as run:
         assert run(PACKETS) > 0
+
+
+@pytest.mark.parametrize(("family", "address_bytes", "tunnel"), [(IPV4, 4, 32), (IPV6, 16, 52)])
+@pytest.mark.parametrize("earlier", [0, 1, 2, 3])
+def test_a_chain_has_the_candidates_that_its_case_says(
+    bench: Stand, family: Family, address_bytes: int, tunnel: int, earlier: int
+) -> None:
+    case = Case(name="chain", verdict="FORWARDED_REMEMBERED", family=family, earlier=earlier)
+
+    added = added_bytes(bench, case)
+
+    assert added == tunnel + (8 + earlier * address_bytes if earlier else 0)
 
 
 def test_a_case_that_takes_another_way_is_refused(bench: Stand) -> None:
