@@ -142,7 +142,8 @@ class RealAgent:
         self.next_hops.want(peers_of(self.fleet, self.real.name))
         with suppress(NetlinkError, OSError):  # it follows the kernel as soon as it runs
             self.next_hops.refresh()
-        self.namespaces = namespace_ids(self.host.real.socket_namespaces)
+        with suppress(OSError):  # `settle` asks again, and tells what hinders
+            self.namespaces = namespace_ids(self.host.real.socket_namespaces)
         self._attach(vips)
         self._count(vips)
         self.events.add("real.started", real=self.real.name, vips=str(len(vips)))
