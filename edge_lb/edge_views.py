@@ -14,7 +14,7 @@ from edge_lb.agent import EdgeAgent
 from edge_lb.announce_admin import AnnounceSeat
 from edge_lb.datapath import Datapath, UnknownVipError
 from edge_lb.edge_drains import EdgeDrains
-from edge_lb.flow import Flow
+from edge_lb.flow import Flow, as_memory_sees, flow_hash
 from edge_lb.held import IP_PROTOCOLS
 from edge_lb.seats import seat_name
 from edge_lb.share import FlowShare
@@ -156,8 +156,11 @@ class EdgeViews:
         }
         ring_real = names.get(place.ring_real, "")
         remembered = names.get(place.remembered_real, "")
+        told = self._told(flow, vip, names)
         if remembered:
             reason = f"remembered on queue {place.queue}: an old flow keeps its real"
+        elif told:
+            reason = "not remembered: told by another edge, and taken over unless it begins anew"
         elif ring_real:
             reason = f"not remembered: slot {place.slot} of the ring decides"
         else:
@@ -169,7 +172,7 @@ class EdgeViews:
             ring_real=ring_real,
             remembered_real=remembered,
             earlier=tuple(names.get(index, str(index)) for index in place.earlier),
-            real=remembered or ring_real,
+            real=remembered or told or ring_real,
             reason=reason,
         )
 
@@ -192,6 +195,12 @@ class EdgeViews:
                 for name, held in sorted(program.maps.items())
             ),
         )
+
+    def _told(self, flow: Flow, vip: Vip, names: Mapping[int, str]) -> str:
+        """The real that another edge of the site told of a flow; empty if none did."""
+        if self._share is None or not vip.share_flows:
+            return ""
+        return names.get(self._share.recall(flow_hash(as_memory_sees(flow, vip.options))), "")
 
     def _vip_rows(self) -> tuple[views.VipRow, ...]:
         agent = self._agent

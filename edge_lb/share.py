@@ -130,6 +130,10 @@ class FlowShare:
         """Flows of other edges that this one can take over."""
         return self._taken_over.held if self._taken_over is not None else 0
 
+    def recall(self, flow_hash: int) -> int:
+        """The index of the real that another edge told of a flow; 0 if none did."""
+        return self._taken_over.recall(flow_hash) if self._taken_over is not None else 0
+
     async def run(self) -> None:
         """Tell and hear; never raises for a lost store."""
         try:

@@ -27,6 +27,7 @@ from edge_lb.shared_codec import FLOWS_MAX, TOLD_BYTES
 COUNT_AT = 8  # of the first bucket: where it tells how many follow
 NOW = 0  # the only index of the map `taken_over`
 SEATS = 65_536
+REAL_MASK = SEATS - 1  # of an entry's value
 TICK_NS_SHIFT = 27  # as in bpf/flows.h
 AGE_MAX_TICKS = 1 << 23  # 13 days: a longer time cannot be told from a shorter one
 
@@ -218,6 +219,7 @@ class TakenOver:
         self._places = self.buckets * bucket_flows
         self._table = self._left_behind() or self._make(program)
         self._stack = ExitStack()
+        self._bucket_bytes = bucket_bytes
         self._memory = self._stack.enter_context(self._table.memory())[bucket_bytes:]
         self._at = 0  # where expiry goes on
         self._left = 0  # of the places before
@@ -253,9 +255,22 @@ class TakenOver:
         if end == self._places:
             self.held, self._left, self._at = self._left, 0, 0
 
+    def recall(self, flow_hash: int) -> int:
+        """The index of the real that was told of a flow; 0 if none was."""
+        bucket = (flow_hash & 0xFFFFFFFF) * self.buckets >> 32
+        places = range(bucket * self._bucket_bytes, (bucket + 1) * self._bucket_bytes, ENTRY_BYTES)
+        return dict(self._entries_at(places)).get(flow_hash, 0) & REAL_MASK
+
+    def octets(self) -> bytes:
+        """The whole table, without its first bucket."""
+        return bytes(self._memory)
+
     def entries(self) -> Iterator[tuple[int, int]]:
         """Hash and value of every flow in the table."""
-        for at in range(0, len(self._memory), ENTRY_BYTES):
+        return self._entries_at(range(0, len(self._memory), ENTRY_BYTES))
+
+    def _entries_at(self, places: Iterable[int]) -> Iterator[tuple[int, int]]:
+        for at in places:
             seal, value = (
                 int.from_bytes(self._memory[half : half + 8], HOST_ORDER) for half in (at, at + 8)
             )

@@ -20,6 +20,7 @@ from datapath_plans import plan, real, ring_to, vip
 from bpf.packets import ACK, TCP, UDP, ethernet, ipv4, tcp, udp
 from bpf.workbench import Workbench
 from edge_lb.datapath import Datapath
+from edge_lb.flow import Flow, flow_hash
 from edge_lb.plan import Plan, PlannedReal, RealForwarding
 from edge_lb.share import FlowShare, ShareSettings
 from gslb.fleet.flow_stream import FlowStream
@@ -44,18 +45,26 @@ def shared_fleet() -> Fleet:
     return small_fleet(vips=(www, dns, site_vip(TLS, 443, (WEB1, WEB2))))
 
 
+def hash_of(client: int) -> int:
+    """The hash of the flow that `Edge.send` sends to `www` for a client."""
+    address = IPv4Address(0x0A000000 + client)
+    return flow_hash(
+        Flow(client=address, client_port=40000, vip=WWW_ADDRESS, vip_port=80, protocol=TCP)
+    )
+
+
 class Edge:
     """One edge. `first` is the index of its first real, `towards` the position its ring names."""
 
     def __init__(
-        self, bench: Workbench, name: str, *, first: int, towards: int, pin_dir: Path | None = None
+        self, bench: Workbench, name: str, *, first: int, towards: int, flows: int = FLOWS
     ) -> None:
         self._bench = bench
         self._first, self._epoch, self._towards = first, first + 1, towards
         self.name = name
         self.fleet = shared_fleet()
-        self.datapath = Datapath("in0", Path("/nowhere"), flows_per_queue=FLOWS)
-        self.datapath.open_private(pin_dir)
+        self.datapath = Datapath("in0", Path("/nowhere"), flows_per_queue=flows)
+        self.datapath.open_private()
         self.plan: Plan | None = None
         self.events = EventLog()
         self.make_plan()
@@ -114,14 +123,19 @@ class Edge:
 
 @asynccontextmanager
 async def sharing(
-    stand: RedisStand, edge: Edge, *, flows: int = FLOWS, refresh_s: float = REFRESH_S
+    stand: RedisStand,
+    edge: Edge,
+    *,
+    flows: int = FLOWS,
+    sweep_s: float = SWEEP_S,
+    refresh_s: float = REFRESH_S,
 ) -> AsyncIterator[FlowShare]:
     """The edge's agent shares flows, for the time of the block."""
     settings = ShareSettings(
         site=FRA,
         edge=edge.name,
         run=next(_runs),
-        sweep_s=SWEEP_S,
+        sweep_s=sweep_s,
         refresh_s=refresh_s,
         flows=flows,
     )

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
-from share_stand import DNS_ADDRESS, TLS_ADDRESS, Edge, open_stream, sharing, until
+from share_stand import (
+    DNS_ADDRESS,
+    TLS_ADDRESS,
+    Edge,
+    hash_of,
+    open_stream,
+    sharing,
+    until,
+)
 
 from bpf.packets import SYN
 from bpf.workbench import Workbench
@@ -52,6 +60,7 @@ async def test_an_edge_takes_over_what_another_remembers(
         one.send(range(200))
         await until(lambda: heard.outcome.taken >= 200)
 
+        assert (heard.recall(hash_of(7)), heard.recall(hash_of(999))) == (30, 0)
         assert two.send(range(200)) == {"FORWARDED_TAKEN_OVER": 200}
         assert two.send(range(200)) == {"FORWARDED_REMEMBERED": 200}
         assert (two.sent_to(0), two.sent_to(1)) == (400, 0)
