@@ -151,16 +151,19 @@ class Conductor:
 
     # ---- the configuration ----
 
-    def _edit(self, change: Callable[[], None], first: str = "", last: str = "") -> Steps:
-        """Change fleet.toml, and have it read: by `first`, by all edges, by `last`."""
+    def _edit(self, change: Callable[[], None], *, adds: bool) -> Steps:
+        """Change fleet.toml, and have it read: by reals before edges that will name a new one.
+
+        A real hands packets on to those alone whom it knows.
+        """
         yield from self._until(lambda: not self._is_editing)
         self._is_editing = True
         yield from self._all_well()
         change()
         self._world.rewrite_fleet()
-        for host in (first, *sorted(self._alive), last):
-            if host:
-                yield from self._reload(host)
+        edges, reals = sorted(self._alive), self._world.wanted.reals
+        for host in (*reals, *edges) if adds else (*edges, *reals):
+            yield from self._reload(host)
         self._is_editing = False
 
     def _reload(self, host: str) -> Steps:
@@ -174,7 +177,7 @@ class Conductor:
     def _add_real(self, event: Event) -> Steps:
         self._note_event(event)
         serving = self._world.wanted.serving
-        yield from self._edit(lambda: serving.append(event.who), first=event.who)
+        yield from self._edit(lambda: serving.append(event.who), adds=True)
 
     def _drain_real(self, event: Event) -> Steps:
         self._note_event(event)
@@ -186,7 +189,7 @@ class Conductor:
             yield
         self._note("real removed", event.who)
         serving = self._world.wanted.serving
-        yield from self._edit(lambda: serving.remove(event.who), last=event.who)
+        yield from self._edit(lambda: serving.remove(event.who), adds=False)
         yield from self._operate("/real/undrain", event.who)
 
     def _crash_real(self, event: Event) -> Steps:
@@ -201,7 +204,7 @@ class Conductor:
         was = self._world.wanted.weights.get(event.who, WEIGHT)
         self._note(event.kind, f"{event.detail}, was {was}")
         weights = self._world.wanted.weights
-        yield from self._edit(lambda: weights.update({event.who: event.number}))
+        yield from self._edit(lambda: weights.update({event.who: event.number}), adds=False)
 
     def _kill_edge(self, event: Event) -> Steps:
         self._alive.discard(event.who)
