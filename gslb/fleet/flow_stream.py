@@ -13,13 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from gslb.fleet.model import SiteName
-from gslb.fleet.store import StoreUnavailable
+from gslb.fleet.redis_link import connect, place_of, translated
 
 BEGINNING = "0-0"
 AT_ONCE = 32  # messages of one read: a few megabytes at most
@@ -42,17 +37,10 @@ class FlowStream:
     def __init__(
         self, url: str, *, password: str | None, prefix: str, site: SiteName, timeout_s: float
     ) -> None:
-        self._where = url.rpartition("@")[2]  # never show a password that came in the URL
+        self._where = place_of(url)
         self._timeout_s = timeout_s
         self._key = f"{prefix}:flows:{site}"
-        self._redis = Redis.from_url(
-            url,
-            password=password,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            # One more try at once: a pooled connection may have died with the last server.
-            retry=Retry(NoBackoff(), 1),
-        )
+        self._redis = connect(url, password=password, timeout_s=timeout_s)
 
     async def append(self, messages: Sequence[Message], bounds: Bounds) -> None:
         """Add messages in order, and let go of what is beyond the bounds.
@@ -92,14 +80,9 @@ class FlowStream:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Anything the client library or the network says becomes StoreUnavailable."""
-        try:
+        """As `redis_link.translated`, and a cancellation is never lost in it."""
+        with translated(self._where, self._timeout_s):
             yield
-        except TimeoutError as error:
-            text = f"{self._where}: no answer within {self._timeout_s:g} s"
-            raise StoreUnavailable(text) from error
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"{self._where}: {error}") from error
         task = asyncio.current_task()
         if task is not None and task.cancelling():  # which wait_for of Python 3.11 may swallow
             raise asyncio.CancelledError

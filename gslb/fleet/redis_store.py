@@ -9,21 +9,16 @@ one: leases are the reader's business.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast
-
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from gslb.fleet.health import EdgeReport, Override
 from gslb.fleet.history import EdgeHistory, RealReport
+from gslb.fleet.redis_link import connect, place_of, translated
 from gslb.fleet.store import (
     Contents,
     StaleGeneration,
-    StoreUnavailable,
     decode_contents,
     decode_real_reports,
     encode,
@@ -70,7 +65,7 @@ class RedisStore:
     """A `gslb.fleet.store.Store` on the Redis at `url`. `timeout_s` bounds every exchange."""
 
     def __init__(self, url: str, *, password: str | None, prefix: str, timeout_s: float) -> None:
-        self._where = url.rpartition("@")[2]  # never show a password that came in the URL
+        self._where = place_of(url)
         self._timeout_s = timeout_s
         self._reports = f"{prefix}:reports"
         self._overrides = f"{prefix}:overrides"
@@ -78,14 +73,7 @@ class RedisStore:
         self._reals = f"{prefix}:reals"
         self.malformed_reals = 0
         self._channel = f"{prefix}:changed"
-        self._redis = Redis.from_url(
-            url,
-            password=password,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            # One more try at once: a pooled connection may have died with the last server.
-            retry=Retry(NoBackoff(), 1),
-        )
+        self._redis = connect(url, password=password, timeout_s=timeout_s)
         self._script = self._redis.register_script(_COMPARE_AND_SET)
 
     async def publish(self, report: EdgeReport) -> None:
@@ -192,13 +180,5 @@ class RedisStore:
         if held is not None:
             raise StaleGeneration(name, rank[0], int(held))
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Anything the client library or the network says becomes StoreUnavailable."""
-        try:
-            yield
-        except TimeoutError as error:
-            text = f"{self._where}: no answer within {self._timeout_s:g} s"
-            raise StoreUnavailable(text) from error
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"{self._where}: {error}") from error
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._where, self._timeout_s)

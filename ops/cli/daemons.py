@@ -60,6 +60,22 @@ def config_option(
     )
 
 
+def daemon_or_verb(
+    context: click.Context, verbs: str, config: Path | None, *, check: bool, undo: bool
+) -> None:
+    """Of a group that is named like a role: become its daemon, unless a verb is to follow."""
+    if context.invoked_subcommand is not None:
+        if config is not None or check or undo:
+            raise click.UsageError(
+                "--config, --check and --undo start the daemon; leave out the verb"
+            )
+        return
+    if config is None:
+        raise click.UsageError(f"name a verb ({verbs}), or --config to run the daemon")
+    flags = [*(["--check"] if check else []), *(["--undo"] if undo else [])]
+    run_daemon(context.command.name or "", config, *flags)
+
+
 @click.command()
 @config_option("dns")
 @click.option("--check", is_flag=True, help="Check the configuration and end.")

@@ -13,7 +13,7 @@ from gslb.fleet.views import Done, Status
 from gslb.service.lifecycle import ExitCode, Refused
 from ops.cli import tables
 from ops.cli.client import AdminClient, Reply
-from ops.cli.daemons import config_option, run_daemon
+from ops.cli.daemons import config_option, daemon_or_verb
 from ops.cli.seat import seat, shared_options, who
 from ops.cli.tables import Style
 
@@ -32,15 +32,7 @@ def edge(context: click.Context, *, config: Path | None, check: bool, undo: bool
     With --config and no verb, run the daemon of this edge: it checks reals, steers packets and
     reports health.
     """
-    if context.invoked_subcommand is not None:
-        if config is not None or check or undo:
-            raise click.UsageError(
-                "--config, --check and --undo start the daemon; leave out the verb"
-            )
-        return
-    if config is None:
-        raise click.UsageError("name a verb (drain, undrain), or --config to run the daemon")
-    run_daemon("edge", config, *(["--check"] if check else []), *(["--undo"] if undo else []))
+    daemon_or_verb(context, "drain, undrain", config, check=check, undo=undo)
 
 
 @edge.command("drain")

@@ -13,7 +13,7 @@ from gslb.fleet.views import Done, RealList, RealRow
 from gslb.service.lifecycle import ExitCode, Refused
 from ops.cli import tables
 from ops.cli.complete import complete_real, complete_vip
-from ops.cli.daemons import config_option, run_daemon
+from ops.cli.daemons import config_option, daemon_or_verb
 from ops.cli.drain import watch_first_count, watch_until_quiet
 from ops.cli.duration import Duration
 from ops.cli.seat import seat, shared_options, who
@@ -31,15 +31,7 @@ def real(context: click.Context, *, config: Path | None, check: bool, undo: bool
 
     With --config and no verb, run the daemon of this real.
     """
-    if context.invoked_subcommand is not None:
-        if config is not None or check or undo:
-            raise click.UsageError(
-                "--config, --check and --undo start the daemon; leave out the verb"
-            )
-        return
-    if config is None:
-        raise click.UsageError("name a verb (list, drain, undrain), or --config to run the daemon")
-    run_daemon("real", config, *(["--check"] if check else []), *(["--undo"] if undo else []))
+    daemon_or_verb(context, "list, drain, undrain", config, check=check, undo=undo)
 
 
 @real.command("list")

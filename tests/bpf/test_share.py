@@ -228,6 +228,7 @@ async def test_a_stream_that_began_anew_is_read_from_its_beginning(
         async with sharing(stand, one):
             one.send(range(10))
             await until(lambda: heard.outcome.taken >= 10)
+            assert two.send(range(10)) == {"FORWARDED_TAKEN_OVER": 10}
 
 
 async def test_an_own_flow_is_forgotten_when_another_edge_saw_it_later_with_another_real(
