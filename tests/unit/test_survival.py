@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import count, cycle
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from survival.chain_variants import HoldersFirst, RendezvousChains
 from survival.changes import Change, Churn, Kind, write_script
 from survival.line_up import line_up
 from survival.lru import FlowMemories
+from survival.maglev import MAGLEV_SLOTS, maglev_ring, walk
 from survival.owner_chains import OwnerChains, RememberingChains, ShippedChains
 from survival.proof import reference_ring, wrong_chains, wrong_choices
 from survival.remembering import Jet, Remembering
@@ -99,6 +101,20 @@ def test_the_memory_is_the_least_recently_used_exactly() -> None:
     memories.clear(1)
     assert memories.sizes.tolist() == [len(twins[0]), 0]
     assert memories.held[50:].any() == 0
+
+
+def test_the_maglev_ring_is_that_of_the_paper() -> None:
+    servers = [1, 2, 4, 7, 10]
+    preferred = {}
+    for server in servers:
+        preferred[server] = (at % MAGLEV_SLOTS for at in count(*walk(server)))
+    ring: dict[int, int] = {}
+    for server in cycle(sorted(servers, key=str)):
+        ring[next(slot for slot in preferred[server] if slot not in ring)] = server
+        if len(ring) == MAGLEV_SLOTS:
+            break
+
+    assert maglev_ring(servers).tolist() == [ring[slot] for slot in range(MAGLEV_SLOTS)]
 
 
 def test_modulo_breaks_nearly_all(stand: Stand) -> None:
@@ -321,7 +337,7 @@ def test_choices_and_chains_of_a_run_are_those_of_edges() -> None:
         return systems
 
     simulate(small_world(), 5, build)
-    maglev = next(system for system in systems if isinstance(system, Maglev))
+    shipped = next(system for system in systems if isinstance(system, ShippedChains))
     chains = [
         system
         for system in systems
@@ -336,7 +352,7 @@ def test_choices_and_chains_of_a_run_are_those_of_edges() -> None:
         system.name: 0 for system in chains
     }
     assert all(system.chains()[:, 1].any() for system in chains)
-    assert wrong_choices(maglev, maglev.flows.live[:300], reference_ring(maglev.servers)) == 0
+    assert wrong_choices(shipped, shipped.flows.live[:300], reference_ring(shipped.servers)) == 0
 
 
 def test_what_leaves_comes_back_and_the_script_is_in_order() -> None:

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_lb.maglev import RING_SLOTS
-
 from .lru import FlowMemories
-from .tables import Rendezvous
+from .tables import RING_SLOTS, Rendezvous
 from .traffic import HADOOP_S
 
 PIECE = 500  # looks, of 4,700 connections a second: a tenth of a second

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_lb.maglev import RING_SLOTS
-
 from .changes import Change
 from .owner_chains import OwnerChains
-from .tables import Rendezvous, Servers
+from .tables import RING_SLOTS, Rendezvous, Servers
 from .traffic import Connections
 
 

@@ -7,15 +7,12 @@ Flows are numbers below `flows`; a server is a number above 0.
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import cffi
 import numpy as np
 
-from bpf.compile import LIBRARY_FLAGS, compile_source
+from .library import loaded
 
-SOURCE = Path(__file__).with_name("lru.c")
-LIBRARY = Path(__file__).parents[3] / "build/survival_lru.so"
 NODE_MAX = 2**32 - 1
 ENTRY_BYTES = 48  # a flow in Waypost's own memory, as docs/performance.md measures it
 
@@ -95,10 +92,4 @@ class FlowMemories:
 
 @cache
 def _library() -> tuple[cffi.FFI, object]:
-    """Compiled when it is missing or older than its source."""
-    if not LIBRARY.exists() or LIBRARY.stat().st_mtime < SOURCE.stat().st_mtime:
-        LIBRARY.parent.mkdir(exist_ok=True)
-        compile_source(SOURCE, LIBRARY, LIBRARY_FLAGS)
-    ffi = cffi.FFI()
-    ffi.cdef(_DECLARATIONS)
-    return ffi, ffi.dlopen(str(LIBRARY))
+    return loaded("lru", _DECLARATIONS)

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 
 from edge_lb.history import TURNS_MAX, Present, unwritten, write_down
-from edge_lb.maglev import RING_SLOTS
 from edge_lb.owners import SETTLE_S
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.rings import weights_of
@@ -19,8 +18,8 @@ from gslb.fleet.history import EdgeHistory, Turn, VipHistory
 
 from .changes import Change, Kind
 from .lru import ENTRY_BYTES, FlowMemories
-from .systems import LOST, RING_BYTES, System
-from .tables import WEIGHT, Servers, name_of
+from .systems import LOST, System
+from .tables import RING_SLOTS, WEIGHT, Servers, name_of
 from .traffic import Connections, Tick
 
 KEPT = 12  # earlier owners of a slot whose flows may be alive: more than any depth that is asked
@@ -124,11 +123,11 @@ class OwnerChains(System):
         """Both rings, and the history as it crosses the store, of the last `age_s`."""
         wide = 2 * RING_SLOTS * max(CHAIN_OWNERS, self.depth + 1)
         if not self._turns:
-            return RING_BYTES + wide
+            return 2 * RING_SLOTS + wide
         last_s, serving = self._turns[-1]
         turn = len(msgspec.json.encode(Turn(at_s=last_s, weights=_weights(serving))))
         alive = sum(at_s + self.age_s > last_s for at_s, _ in self._turns[-self.turns_max :])
-        return RING_BYTES + wide + turn * (alive + 1)
+        return 2 * RING_SLOTS + wide + turn * (alive + 1)
 
     def _push(self, slots: np.ndarray, owners: np.ndarray, at_s: float) -> None:
         """The present owners become the latest earlier ones; the new owners are none any more."""

@@ -1,6 +1,6 @@
 """Whether a run's choices are those of the code that edges run: its hash, its slots, its chains.
 
-Owns the asking of `edge_lb.flow`, `edge_lb.maglev` and `edge_lb.owners` about a run. Called by the
+Owns the asking of `edge_lb.flow`, `edge_lb.rings` and `edge_lb.owners` about a run. Called by the
 bench before it measures, and by tests.
 """
 
@@ -10,28 +10,25 @@ from array import array
 
 import numpy as np
 
-from edge_lb import maglev
 from edge_lb.flow import slot
-from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.owners import Told, alive, chain, eras, lines_of
 from edge_lb.rings import Rings, weights_of
 from gslb.fleet.history import VipFlows, pack_slots
 
 from .owner_chains import VIP_NAME, OwnerChains
 from .systems import System
-from .tables import WEIGHT, Servers, name_of
+from .tables import RING_SLOTS, Servers, name_of
 from .traffic import Connections
 
 FLOWS_MAX = 255  # that a report tells of one slot
 
 
 def reference_ring(servers: Servers) -> np.ndarray:
-    """The ring of the serving by `edge_lb.maglev`, step by step in Python."""
-    members = [
-        Member(name=name_of(int(server)), weight=WEIGHT, index=int(server))
-        for server in np.flatnonzero(servers.serving)
-    ]
-    return np.array(maglev.build_ring(members), np.uint16)
+    """The ring of the serving, slot by slot as an edge plans it."""
+    weights = weights_of(servers.members())
+    servers_by_name = {name_of(server): server for server in range(1, len(servers.serving))}
+    shape = Rings().shape(weights)
+    return np.array([servers_by_name[weights[position - 1][0]] for position in shape], np.uint16)
 
 
 def wrong_choices(system: System, sample: np.ndarray, ring: np.ndarray) -> int:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_lb.maglev import RING_SLOTS
-
 from .changes import Change, Kind
 from .lru import ENTRY_BYTES, FlowMemories
 from .systems import RING_BYTES, System
-from .tables import Rendezvous, Servers
+from .tables import RING_SLOTS, Rendezvous, Servers
 from .traffic import Connections, Tick
 
 HORIZON_SHARE = 0.1
@@ -48,17 +46,17 @@ class Remembering(System):
         """The ring is the servers'."""
 
     def place(self, flows: np.ndarray) -> np.ndarray:
-        return self.servers.ring[self.flows.slot[flows]]
+        return self.servers.maglev[self.flows.maglev_slot[flows]]
 
-    def choose(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The server of each slot, and whether a flow of it shall be remembered."""
-        return self.servers.ring[slots], np.ones(len(slots), bool)
+    def choose(self, flows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The table's server for each flow, and whether it shall be remembered."""
+        return self.place(flows), np.ones(len(flows), bool)
 
     def follow(self, tick: Tick, balancers: dict[str, np.ndarray]) -> None:
         self.memories.forget(tick.born)  # what a number meant long ago
         is_alive = self.home[tick.packets] != 0
         packets, balancer = tick.packets[is_alive], balancers[self.router][is_alive]
-        choice, track = self.choose(self.flows.slot[packets])
+        choice, track = self.choose(packets)
         chosen = self.memories.touch(balancer, packets, choice, track)
         is_lost = chosen != self.home[packets]
         self.lose(np.unique(packets[is_lost]))
@@ -107,7 +105,8 @@ class Jet(Remembering):
     def place(self, flows: np.ndarray) -> np.ndarray:
         return self._table[self.flows.slot[flows]]
 
-    def choose(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def choose(self, flows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        slots = self.flows.slot[flows]
         return self._table[slots], self._unsafe[slots]
 
     def state_bytes(self) -> int:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_lb.maglev import RING_SLOTS
-
 from .changes import Change, Kind
-from .tables import Rendezvous, Servers
+from .maglev import MAGLEV_SLOTS
+from .tables import RING_SLOTS, Rendezvous, Servers
 from .traffic import Connections, Tick
 
 LOST = -1  # no candidate has the connection
-RING_BYTES = 2 * RING_SLOTS
+RING_BYTES = 2 * MAGLEV_SLOTS
 
 
 @dataclass(slots=True)
@@ -134,7 +133,7 @@ class Maglev(System):
         """The ring is the servers'."""
 
     def place(self, flows: np.ndarray) -> np.ndarray:
-        return self.servers.ring[self.flows.slot[flows]]
+        return self.servers.maglev[self.flows.maglev_slot[flows]]
 
     def state_bytes(self) -> int:
         return RING_BYTES

@@ -1,8 +1,9 @@
 """Who is meant to get new connections, and the tables that follow from it.
 
-Owns `Servers`, which every system reads; the Maglev ring, built by the very code that edges run
-(`edge_lb.fastring`); and the rows of rendezvous hashing, for the systems that use it. In tables a
-server is its number + 1, and 0 is nobody.
+Owns `Servers`, which every system reads: with the ring that edges give the serving ones, by the
+very code that they run (`edge_lb.rings`), and the ring that Maglev hashing gives them; and the rows
+of rendezvous hashing, for the systems of others that use it. In tables a server is its number + 1,
+and 0 is nobody.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from functools import cache
 
 import numpy as np
 
-from edge_lb.fastring import build_ring
-from edge_lb.maglev import RING_SLOTS, Member
+from edge_lb.rings import Rings, weights_of
 
 from .changes import Change, Kind
+from .maglev import maglev_ring
 
+RING_SLOTS = len(Rings().shape(()))  # of the ring that edges have, and of rows
 WEIGHT = 100
 RANKED = 48  # servers kept of each row, the best first: all others of it are never asked for
 NEAR = 6  # of them, among which the best that serves is found in nearly every row
@@ -23,16 +25,17 @@ ROWS_AT_ONCE = 4096
 
 
 class Servers:
-    """Which servers serve, drain or are down, and what ring the serving ones give."""
+    """Which servers serve, drain or are down, and what rings the serving ones give."""
 
     def __init__(self, count: int, universe: int) -> None:
         self.serving = np.zeros(universe + 1, bool)
         self.serving[1 : count + 1] = True
         self.down = np.zeros(universe + 1, bool)
-        self.ring = self._built()
+        self._rings = Rings(shapes_max=0)
+        self._build()
 
     def apply(self, change: Change) -> bool:
-        """Whether the ring is another one now."""
+        """Whether the rings are others now."""
         server = change.number + 1
         if change.kind in {Kind.DRAIN, Kind.RETIRE, Kind.CRASH}:
             self.serving[server] = False
@@ -41,19 +44,19 @@ class Servers:
             self.serving[server], self.down[server] = True, False
         else:
             return False
-        self.ring = self._built()
+        self._build()
         return True
 
     def members(self) -> dict[str, int]:
         """Names and weights of the serving, as a ring is made of."""
         return {name_of(int(server)): WEIGHT for server in np.flatnonzero(self.serving)}
 
-    def _built(self) -> np.ndarray:
-        members = [
-            Member(name=name_of(int(server)), weight=WEIGHT, index=int(server))
-            for server in np.flatnonzero(self.serving)
-        ]
-        return np.frombuffer(build_ring(members), np.uint16)
+    def _build(self) -> None:
+        numbers = {name_of(int(server)): int(server) for server in np.flatnonzero(self.serving)}
+        weights = weights_of(self.members())
+        seats = np.array([0, *(numbers[name] for name, _ in weights)], np.uint16)
+        self.ring = seats[np.frombuffer(self._rings.shape(weights), np.uint16)]
+        self.maglev = maglev_ring(list(numbers.values()))
 
 
 @cache

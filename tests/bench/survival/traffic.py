@@ -13,7 +13,9 @@ import numpy as np
 
 from bpf.services import MULTIPLIER
 from edge_lb.flow import FINISH, SEED, Flow
-from edge_lb.maglev import RING_SLOTS
+
+from .maglev import MAGLEV_SLOTS
+from .tables import RING_SLOTS
 
 VIP, VIP_PORT, TCP = IPv4Address("198.51.100.1"), 443, 6
 POOL_PER_CONNECTION = 4  # numbers of flows; one is given again only after so many others
@@ -93,7 +95,8 @@ class Connections:
         self.client = np.zeros(self.pool, np.uint32)  # as the CPU reads it from the packet
         self.port = np.zeros(self.pool, np.uint16)
         self.hash = np.zeros(self.pool, np.uint64)
-        self.slot = np.zeros(self.pool, np.int32)
+        self.slot = np.zeros(self.pool, np.int32)  # of an edge's ring, and of rows
+        self.maglev_slot = np.zeros(self.pool, np.int32)
         self.route = np.zeros(self.pool, np.uint32)  # the router's own hash
         self.end_s = np.zeros(self.pool)
         self.gap_s = np.ones(self.pool, np.float32)
@@ -140,7 +143,8 @@ class Connections:
         self.client[born] = rng.integers(0, 1 << 32, count, dtype=np.uint32)
         self.port[born] = rng.integers(1024, 1 << 16, count, dtype=np.uint16)
         self.hash[born] = flow_hashes(self.client[born], self.port[born])
-        self.slot[born] = slots_of_hashes(self.hash[born])
+        self.slot[born] = slots_of_hashes(self.hash[born], RING_SLOTS)
+        self.maglev_slot[born] = slots_of_hashes(self.hash[born], MAGLEV_SLOTS)
         self.route[born] = rng.integers(0, 1 << 32, count, dtype=np.uint32)
         self.end_s[born] = end_s
         low, high = np.log(self._load.gap_s)
@@ -161,9 +165,9 @@ def flow_hashes(clients: np.ndarray, ports: np.ndarray) -> np.ndarray:
     return value ^ value >> np.uint64(32)
 
 
-def slots_of_hashes(hashes: np.ndarray) -> np.ndarray:
-    """`edge_lb.flow.slot_of_hash` of many, at once."""
-    return ((hashes >> np.uint64(32)) * np.uint64(RING_SLOTS) >> np.uint64(32)).astype(np.int32)
+def slots_of_hashes(hashes: np.ndarray, slots: int) -> np.ndarray:
+    """`edge_lb.flow.slot_of_hash` of many, at once, for a ring of so many slots."""
+    return ((hashes >> np.uint64(32)) * np.uint64(slots) >> np.uint64(32)).astype(np.int32)
 
 
 def _round(value: np.ndarray | np.uint64, words: np.ndarray) -> np.ndarray:
