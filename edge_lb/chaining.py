@@ -27,7 +27,7 @@ from edge_lb.owners import (
     lines_of,
 )
 from edge_lb.plan import CHAIN_OWNERS, Standings, dead_of
-from edge_lb.rings import Rings, Weights, weights_of
+from edge_lb.rings import Rings, Weights, mark_of, weights_of
 from edge_lb.seats import Seats, seat_name
 from gslb.fleet.history import EdgeHistory, RealReport
 from gslb.fleet.model import Encap, Fleet, FlowMemory, SiteName, Vip
@@ -144,8 +144,9 @@ def candidates(past: tuple[Era, ...], now: VipNow, now_s: float) -> tuple[Era, .
     Those that are expected count too: their slots will move.
     """
     kept = alive(past, now.weights, now_s=now_s, age_s=now.vip.connection_age_s)
-    known = {now.weights, *(era.weights for era in kept)}
-    return (*kept, *(Era(weights=coming) for coming in now.coming if coming not in known))
+    known = {mark_of(now.weights), *(era.mark for era in kept)}
+    coming = (Era.of(weights) for weights in now.coming)
+    return (*kept, *(era for era in coming if era.mark not in known))
 
 
 def has_lost(past: tuple[Era, ...]) -> bool:

@@ -7,12 +7,12 @@ with those of other edges by `edge_lb.owners`. Pure: time is an argument, in Uni
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edge_lb.rings import Weights
 from gslb.fleet.health import next_generation
-from gslb.fleet.history import EdgeHistory, Turn, VipHistory
+from gslb.fleet.history import EdgeHistory, Turn, VipHistory, changed_between
 
 TURNS_MAX = 64  # of a VIP; a site that turns faster than this an age long forgets its oldest turns
 
@@ -68,17 +68,25 @@ def write_down(history: EdgeHistory, present: Mapping[str, Present], now_s: floa
 
 def last_members(line: VipHistory) -> dict[str, int]:
     """What the ring is made of after all turns."""
-    return line.turns[-1].weights if line.turns else line.members
+    return _advanced(line.members, line.turns)
+
+
+def _advanced(members: Mapping[str, int], turns: Iterable[Turn]) -> dict[str, int]:
+    """The members after these turns."""
+    found = dict(members)
+    for turn in turns:
+        found |= turn.changed
+    return {real: weight for real, weight in found.items() if weight}
 
 
 def _turned(line: VipHistory, now: Present, now_s: float) -> tuple[VipHistory, int]:
     """With one more turn; those of no use are folded, and how many that may have been of use."""
-    at_s = max(
-        [now_s, *(turn.at_s for turn in line.turns)]
-    )  # a clock that is set back changes none
-    turns = [*line.turns, Turn(at_s=at_s, weights=dict(now.weights))]
+    last_s = line.turns[-1].at_s if line.turns else now_s
+    at_s = max(now_s, last_s)  # a clock that is set back changes none
+    changed = changed_between(last_members(line), dict(now.weights))
+    turns = (*line.turns, Turn(at_s=at_s, changed=changed))
     outlived = sum(turn.at_s + now.age_s <= now_s for turn in turns)
     over = max(0, len(turns) - TURNS_MAX - outlived)
     gone = outlived + over
-    members = turns[gone - 1].weights if gone else line.members
-    return VipHistory(name=line.name, members=members, turns=tuple(turns[gone:])), over
+    members = _advanced(line.members, turns[:gone])
+    return VipHistory(name=line.name, members=members, turns=turns[gone:]), over

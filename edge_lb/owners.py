@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from types import MappingProxyType
 
@@ -18,7 +18,7 @@ import msgspec
 from edge_lb.fastring import Earlier, build_chains
 from edge_lb.maglev import RING_SLOTS
 from edge_lb.plan import CHAIN_OWNERS
-from edge_lb.rings import Rings, Weights, weights_of
+from edge_lb.rings import Members, Rings, Weights, mark_of
 from gslb.fleet.history import EdgeHistory, VipFlows, VipHistory, unpack_slots
 
 SETTLE_S = (
@@ -31,10 +31,16 @@ Histories = Mapping[str, EdgeHistory]  # edge name ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Era:
-    """A set of members, and when an edge last used its ring."""
+    """A set of members, and when an edge last used its ring. `mark` is the set's `mark_of`."""
 
-    weights: Weights
+    mark: int
+    weights: Weights = field(compare=False)
     lost_at_s: float = IN_USE
+
+    @classmethod
+    def of(cls, weights: Weights, lost_at_s: float = IN_USE) -> Era:
+        """With the mark of its members."""
+        return cls(mark=mark_of(weights), weights=weights, lost_at_s=lost_at_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,20 +102,25 @@ def eras(lines: Iterable[tuple[VipHistory, float]]) -> tuple[Era, ...]:
 
     With each line comes the moment at which its last members were lost, or IN_USE.
     """
-    lost: dict[Weights, float] = {}
+    lost: dict[int, float] = {}
+    sets: dict[int, Weights] = {}
     for line, ended_s in lines:
-        sets = (line.members, *(turn.weights for turn in line.turns))
-        ends = (*(turn.at_s for turn in line.turns), ended_s)
-        for members, lost_at_s in zip(sets, ends, strict=True):
-            weights = weights_of(members)
-            lost[weights] = max(lost.get(weights, -inf), lost_at_s)
-    found = [Era(weights=weights, lost_at_s=at_s) for weights, at_s in lost.items() if weights]
+        members = Members(line.members)
+        for turn in (*line.turns, None):
+            lost_at_s = ended_s if turn is None else turn.at_s
+            lost[members.mark] = max(lost.get(members.mark, -inf), lost_at_s)
+            if members.mark not in sets:
+                sets[members.mark] = members.weights
+            if turn is not None:
+                members.change(turn.changed)
+    found = [Era(mark=m, weights=sets[m], lost_at_s=at_s) for m, at_s in lost.items() if sets[m]]
     return tuple(sorted(found, key=lambda era: (-era.lost_at_s, era.weights)))
 
 
 def alive(past: Iterable[Era], present: Weights, *, now_s: float, age_s: float) -> tuple[Era, ...]:
     """Those besides `present` whose flows may be alive: in use, or lost less than `age_s` ago."""
-    return tuple(era for era in past if era.lost_at_s + age_s > now_s and era.weights != present)
+    mark = mark_of(present)
+    return tuple(era for era in past if era.lost_at_s + age_s > now_s and era.mark != mark)
 
 
 def chain(

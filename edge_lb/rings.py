@@ -8,7 +8,10 @@ names and weights alone; with an edge's seats it becomes what the maps hold. Use
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from hashlib import blake2b
 
 from edge_lb.fastring import build_ring, seat_ring
 from edge_lb.maglev import Member
@@ -22,6 +25,47 @@ Weights = tuple[tuple[str, int], ...]
 def weights_of(members: Mapping[str, int]) -> Weights:
     """Members in the one form in which like sets are equal."""
     return tuple(sorted((name, weight) for name, weight in members.items() if weight > 0))
+
+
+@lru_cache(maxsize=1 << 14)
+def mark(name: str, weight: int) -> int:
+    """128 bits that no other member has."""
+    return int.from_bytes(blake2b(f"{weight} {name}".encode(), digest_size=16).digest())
+
+
+def mark_of(members: Iterable[tuple[str, int]]) -> int:
+    """What tells sets of members apart, as `Weights` do, but is kept up with one xor a change."""
+    found = 0
+    for name, weight in members:
+        found ^= mark(name, weight)
+    return found
+
+
+class Members:
+    """A set of members that changes, a little at a time, and is told whole when it is asked for."""
+
+    def __init__(self, members: Mapping[str, int]) -> None:
+        self._sorted = list(weights_of(members))
+        self._held = dict(self._sorted)
+        self.mark = mark_of(self._sorted)
+
+    @property
+    def weights(self) -> Weights:
+        """The set as it is now."""
+        return tuple(self._sorted)
+
+    def change(self, changed: Mapping[str, int]) -> None:
+        """These weigh otherwise now; with 0 they are none any more."""
+        for name, weight in changed.items():
+            held = self._held.pop(name, 0)
+            at = bisect_left(self._sorted, (name, held))
+            if held:
+                self.mark ^= mark(name, held)
+                del self._sorted[at]
+            if weight:
+                self.mark ^= mark(name, weight)
+                self._sorted.insert(at, (name, weight))
+                self._held[name] = weight
 
 
 class Rings:

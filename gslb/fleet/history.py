@@ -9,25 +9,51 @@ earlier owner as soon as nothing is left there. Never reads a clock; times are U
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
+from math import inf, isfinite
 
 import msgspec
 
 SLOT_COUNT_MAX = 255  # of flows that a report tells of one slot: more are told as so many
+WEIGHT_MAX = 65_535  # of a real, as fleet.toml may say it
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """From `at_s` on the ring was made of these reals, and of no other."""
+    """What changed at `at_s`: who came or weighs otherwise since, and with 0 who left.
+
+    ValueError: nobody, a weight that no real may have, or no moment.
+    """
 
     at_s: float
-    weights: dict[str, int]
+    changed: dict[str, int]
+
+    def __post_init__(self) -> None:
+        if not self.changed or not isfinite(self.at_s):
+            raise ValueError(f"a turn at {self.at_s} of {len(self.changed)} reals")
+        _check_weights(self.changed, lowest=0)
 
 
 class VipHistory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The members of one VIP's ring: `members` before all turns, oldest turn first."""
+    """The members of one VIP's ring: all of them before all turns, then the turns, oldest first.
+
+    ValueError: a time that falls, a turn that leaves a real as it was, a member without a weight.
+    """
 
     name: str
     members: dict[str, int]
     turns: tuple[Turn, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_weights(self.members, lowest=1)
+        members, at_s = dict(self.members), -inf
+        for turn in self.turns:
+            if turn.at_s < at_s:
+                raise ValueError(f"a turn at {turn.at_s} after one at {at_s}")
+            at_s = turn.at_s
+            for real, weight in turn.changed.items():
+                if members.get(real, 0) == weight:
+                    raise ValueError(f"the turn at {at_s} leaves {real} as it was")
+                members[real] = weight
 
 
 class EdgeHistory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +88,14 @@ class RealReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     vips: tuple[VipFlows, ...]
 
 
+def changed_between(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """What a turn tells that makes `after` of `before`; empty if they are alike."""
+    found = {real: 0 for real in sorted(before) if real not in after}
+    return found | {
+        real: weight for real, weight in sorted(after.items()) if before.get(real) != weight
+    }
+
+
 def pack_slots(counts: bytes) -> bytes:
     """One octet for each slot, made small."""
     return zlib.compress(counts, 1)
@@ -77,3 +111,9 @@ def unpack_slots(packed: bytes, slots: int) -> bytes:
     if len(counts) != slots:
         raise ValueError(f"{len(counts)} slots are told, of {slots}")
     return counts
+
+
+def _check_weights(members: Mapping[str, int], *, lowest: int) -> None:
+    for real, weight in members.items():
+        if not lowest <= weight <= WEIGHT_MAX:
+            raise ValueError(f"{real} weighs {weight}")

@@ -75,7 +75,7 @@ def chain_seconds(rounds_wanted: int) -> dict[str, float]:
                 seats = {one: number for number, one in enumerate(names, 1)}
                 before = weights_of(dict.fromkeys(names, 100))
                 left = weights_of(dict.fromkeys(names[:drained] + names[drained + 1 :], 100))
-                past = (Era(weights=before, lost_at_s=1.0),)
+                past = (Era.of(before, 1.0),)
                 rings.shape(before)  # it was in use until now
                 started_s = time.process_time()
                 ring = rings.ring(tuple(Member(name=n, weight=w, index=seats[n]) for n, w in left))

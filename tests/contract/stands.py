@@ -54,7 +54,7 @@ def will(name: str, *, generation: int = 1, drained: bool = True, by: str = "ann
 
 def history(edge: str, *, generation: int = 1, weight: int = 10) -> EdgeHistory:
     """One VIP, of which one real was taken at Unix time 1,800,000,000."""
-    turn = Turn(at_s=1_800_000_000.0, weights={"web2": 0})
+    turn = Turn(at_s=1_800_000_000.0, changed={"web2": 0})
     vip = VipHistory(name="www", members={"web1": weight, "web2": 10}, turns=(turn,))
     return EdgeHistory(site="fra", edge=edge, generation=generation, vips=(vip,))
 

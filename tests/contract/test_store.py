@@ -284,6 +284,34 @@ async def test_a_malformed_record_is_counted_and_hides_no_other(stand: Stand, bo
     assert contents == Contents(reports=(report("edge1"),), overrides=(will("web1"),), malformed=3)
 
 
+@pytest.mark.parametrize(
+    "vip",
+    [
+        b'{"members":{"web1":0},"name":"www","turns":[]}',
+        b'{"members":{"web1":-1},"name":"www","turns":[]}',
+        b'{"members":{"web1":70000},"name":"www","turns":[]}',
+        b'{"members":{},"name":"www","turns":[{"at_s":1.0,"changed":{}}]}',
+        b'{"members":{},"name":"www","turns":[{"at_s":1.0,"changed":{"web1":-1}}]}',
+        b'{"members":{},"name":"www","turns":[{"at_s":1.0,"changed":{"web1":0}}]}',
+        b'{"members":{},"name":"www","turns":[{"at_s":1e400,"changed":{"web1":1}}]}',
+        b'{"members":{"web1":1},"name":"www","turns":[{"at_s":1.0,"changed":{"web1":1}}]}',
+        b'{"members":{},"name":"w","turns":[{"at_s":2.0,"changed":{"a":1}},{"at_s":1.0,"changed":{"a":2}}]}',
+        b'{"members":{"web1":1},"name":"www","turns":[{"at_s":1.0,"weights":{"web2":1}}]}',
+    ],
+)
+async def test_a_history_that_cannot_have_been_is_counted_and_hides_no_other(
+    stand: Stand, vip: bytes
+) -> None:
+    store = stand.open()
+    await store.publish_history(history("edge1"))
+    body = b'{"edge":"edge2","generation":7,"site":"fra","vips":[%b]}' % vip
+    await stand.put_raw("histories", "edge2", body)
+
+    contents = await store.read()
+
+    assert contents == Contents(histories=(history("edge1"),), malformed=1)
+
+
 @pytest.mark.parametrize("body", [b"\xff", b"7", b"{}", b'{"generation":"x"}'])
 async def test_a_publisher_replaces_a_malformed_record(stand: Stand, body: bytes) -> None:
     store = stand.open()

@@ -25,7 +25,14 @@ from edge_lb.owners import (
 )
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.rings import Rings, weights_of
-from gslb.fleet.history import EdgeHistory, Turn, VipFlows, VipHistory, pack_slots
+from gslb.fleet.history import (
+    EdgeHistory,
+    Turn,
+    VipFlows,
+    VipHistory,
+    changed_between,
+    pack_slots,
+)
 
 VIP = "www"
 NOW_S, AGE_S = 1000.0, 600.0
@@ -43,12 +50,17 @@ TIMES = st.sampled_from([100.0, 399.0, 400.0, 401.0, 700.0, 900.0, 985.0, 990.0,
 
 @st.composite
 def lines(draw: st.DrawFn) -> VipHistory:
-    turns = sorted(draw(st.lists(TIMES, max_size=4)))
-    return VipHistory(
-        name=VIP,
-        members=draw(MEMBERS),
-        turns=tuple(Turn(at_s=at_s, weights=draw(MEMBERS)) for at_s in turns),
-    )
+    first = members = _serving(draw(MEMBERS))
+    turns = []
+    for at_s in sorted(draw(st.lists(TIMES, max_size=4))):
+        before, members = members, _serving(draw(MEMBERS))
+        if changed := changed_between(before, members):
+            turns.append(Turn(at_s=at_s, changed=changed))
+    return VipHistory(name=VIP, members=first, turns=tuple(turns))
+
+
+def _serving(members: dict[str, int]) -> dict[str, int]:
+    return {name: weight for name, weight in members.items() if weight}
 
 
 @st.composite
@@ -129,7 +141,7 @@ def by_definition(
             for turn in began:
                 key = tuple(sorted((n, w) for n, w in members.items() if w))
                 uses[key] = max(uses.get(key, 0.0), turn.at_s)
-                members = dict(turn.weights)
+                members = {**members, **turn.changed}
             key = tuple(sorted((n, w) for n, w in members.items() if w))
             uses[key] = max(uses.get(key, 0.0), silent.get(edge, inf))
     owner = ring_of(present)[slot]
@@ -245,7 +257,10 @@ def test_edges_that_differ_in_the_present_differ_in_order_never_in_the_set(
     """Two edges with other members now, each of which knows of the other's."""
     own = {
         edge: EdgeHistory(
-            site="fra", edge=edge, generation=9, vips=(VipHistory(name=VIP, members=members),)
+            site="fra",
+            edge=edge,
+            generation=9,
+            vips=(VipHistory(name=VIP, members=_serving(members)),),
         )
         for edge, members in (("edge8", one), ("edge9", two))
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from site_fleet import FRA, WEB1, WEB2, WWW, fleet
 
 from edge_lb.filter import HandRule
@@ -36,7 +37,7 @@ MEMORY = EdgeMemory(
             VipHistory(
                 name="www",
                 members={"web1": 100},
-                turns=(Turn(at_s=5.0, weights={"web2": 100}),),
+                turns=(Turn(at_s=5.0, changed={"web2": 100}),),
             ),
         ),
     ),
@@ -83,6 +84,28 @@ def test_damaged_file_counts_as_nothing(tmp_path: Path):
     (tmp_path / FILE).write_bytes(b'{"generation": "many"}')
 
     assert MemoryFile(tmp_path).load() == EdgeMemory()
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "reason"),
+    [
+        (b'"changed":{"web2":100}', b'"weights":{"web2":100}', "unknown field `weights`"),
+        (b'"changed":{"web2":100}', b'"changed":{"web1":100}', "leaves web1 as it was"),
+    ],
+)
+def test_a_history_of_another_form_counts_as_nothing_and_says_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], was: bytes, now: bytes, reason: str
+):
+    MemoryFile(tmp_path).save(MEMORY)
+    kept = (tmp_path / FILE).read_bytes()
+    assert was in kept
+    (tmp_path / FILE).write_bytes(kept.replace(was, now))
+
+    assert MemoryFile(tmp_path).load() == EdgeMemory()
+    told = "".join(capsys.readouterr())
+    assert "state.unreadable" in told
+    assert reason in told
+    assert "$.history.vips[0]" in told
 
 
 def test_disk_that_refuses_is_told_and_survived_and_forgiven(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address
+from itertools import pairwise
 
 from site_fleet import FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet, real, vip, without
 
@@ -19,6 +20,7 @@ from gslb.fleet.history import (
     Turn,
     VipFlows,
     VipHistory,
+    changed_between,
     pack_slots,
 )
 from gslb.fleet.model import Fleet, RealName
@@ -150,11 +152,14 @@ def chained(*names: RealName, depth: int = 3) -> Fleet:
 
 def history(*sets: tuple[float, tuple[RealName, ...]]) -> EdgeHistory:
     """The time line of an edge: since when which reals were in the ring."""
-    (_, first), *rest = sets
+    members = [dict.fromkeys(names, 100) for _, names in sets]
     line = VipHistory(
         name="www",
-        members=dict.fromkeys(first, 100),
-        turns=tuple(Turn(at_s=at_s, weights=dict.fromkeys(names, 100)) for at_s, names in rest),
+        members=members[0],
+        turns=tuple(
+            Turn(at_s=at_s, changed=changed_between(before, after))
+            for (at_s, _), (before, after) in zip(sets[1:], pairwise(members), strict=True)
+        ),
     )
     return EdgeHistory(site=FRA, edge="edge1", generation=1, vips=(line,))
 

@@ -9,11 +9,12 @@ from math import inf
 import pytest
 
 from edge_lb.fastring import Earlier, build_chains, compare_chains, empty_ring, moved_flows
+from edge_lb.history import last_members
 from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.owners import Chains, Told, alive, chain, eras
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.rings import Rings, weights_of
-from gslb.fleet.history import Turn, VipFlows, VipHistory, pack_slots
+from gslb.fleet.history import Turn, VipFlows, VipHistory, changed_between, pack_slots
 
 SEATS = {"web1": 1, "web2": 2, "web3": 3, "web4": 4}
 ALL = {"web1": 100, "web2": 100, "web3": 100}
@@ -23,10 +24,15 @@ NO_FLOWS = bytes(RING_SLOTS)
 
 
 def line(*turns: tuple[float, dict[str, int]], members: dict[str, int] = ALL) -> VipHistory:
+    """The members at first, then those since each moment."""
+    sets = [members, *(weights for _, weights in turns)]
     return VipHistory(
         name="www",
         members=members,
-        turns=tuple(Turn(at_s=at_s, weights=weights) for at_s, weights in turns),
+        turns=tuple(
+            Turn(at_s=at_s, changed=changed_between(before, weights))
+            for before, (at_s, weights) in zip(sets, turns, strict=False)
+        ),
     )
 
 
@@ -51,8 +57,7 @@ def chains_of(
     told: dict[str, Told] | None = None,
 ) -> Chains:
     """The chains of the edge whose line is the first one."""
-    turns = lines[0][0].turns
-    present = turns[-1].weights if turns else lines[0][0].members
+    present = last_members(lines[0][0])
     return chain(
         ring_of(present),
         alive(eras(lines), weights_of(present), now_s=now_s, age_s=AGE_S),

@@ -376,7 +376,7 @@ def test_a_real_that_comes_back_gets_its_share_in_steps(gone: dict[str, frozense
     assert share(whole, edge.seat("web2")) == pytest.approx(1 / 3, rel=0.01)
     assert whole.due_s >= 1000.0 + AGE_S
     turns = edge.planner.history.vips[0].turns
-    assert [turn.weights.get("web2", 0) for turn in turns] == [0, 13, 25, 100]
+    assert [turn.changed for turn in turns] == [{"web2": weight} for weight in (0, 13, 25, 100)]
 
 
 def test_a_new_real_starts_slowly_and_a_restart_does_not_hurry_it():

@@ -14,7 +14,7 @@ from edge_lb.history import TURNS_MAX, Present, unwritten, write_down
 from edge_lb.owners import SETTLE_S
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.rings import weights_of
-from gslb.fleet.history import EdgeHistory, Turn, VipHistory
+from gslb.fleet.history import EdgeHistory, Turn, VipHistory, changed_between
 
 from .changes import Change, Kind
 from .lru import ENTRY_BYTES, FlowMemories
@@ -110,7 +110,11 @@ class OwnerChains(System):
     def history(self) -> EdgeHistory:
         """What an edge would have written down of the run."""
         if not self.turns_max:
-            turns = tuple(Turn(at_s=at_s, weights=_weights(who)) for at_s, who in self._turns)
+            sets = [self._first_members, *(who for _, who in self._turns)]
+            turns = tuple(
+                Turn(at_s=at_s, changed=changed_between(_weights(before), _weights(who)))
+                for before, (at_s, who) in zip(sets, self._turns, strict=False)
+            )
             line = VipHistory(name=VIP_NAME, members=_weights(self._first_members), turns=turns)
             return EdgeHistory(site="fra", edge="edge1", generation=len(turns), vips=(line,))
         history = unwritten("fra", "edge1")
@@ -125,9 +129,9 @@ class OwnerChains(System):
         if not self._turns:
             return 2 * RING_SLOTS + wide
         last_s, serving = self._turns[-1]
-        turn = len(msgspec.json.encode(Turn(at_s=last_s, weights=_weights(serving))))
+        turn = len(msgspec.json.encode(Turn(at_s=last_s, changed={name_of(1): WEIGHT})))
         alive = sum(at_s + self.age_s > last_s for at_s, _ in self._turns[-self.turns_max :])
-        return 2 * RING_SLOTS + wide + turn * (alive + 1)
+        return 2 * RING_SLOTS + wide + len(msgspec.json.encode(_weights(serving))) + turn * alive
 
     def _push(self, slots: np.ndarray, owners: np.ndarray, at_s: float) -> None:
         """The present owners become the latest earlier ones; the new owners are none any more."""
