@@ -74,8 +74,8 @@ static __always_inline __u64 header_word(__u32 count, int outer_ipv6, __u32 gene
 
 /*
  * Makes the chain of a packet that goes to `real`, of index `chosen`, first: the slot's other
- * owners that real.bpf.c may hand it on to, alive, by GUE, of the outer header's family. Tells how
- * many there are. A function of its own, so that the many ways through it are verified once.
+ * owners that real.bpf.c may hand it on to, not dead, by GUE, of the outer header's family. Tells
+ * how many there are. A function of its own, so that the many ways through it are verified once.
  */
 __noinline int make_chain(const struct chain_slot *slot, const struct real_value *real,
 			  __u32 chosen)
@@ -91,7 +91,7 @@ __noinline int make_chain(const struct chain_slot *slot, const struct real_value
 	outer_ipv6 = real->family == FAMILY_IPV6;
 	chain->sum = chain->count = 0;
 	for (int i = 0; i < SLOT_OWNERS; i++) {
-		other = slot->owners[i] == chosen ? NULL : find_live_real(slot->owners[i]);
+		other = slot->owners[i] == chosen ? NULL : find_candidate(slot->owners[i]);
 		if (other && other->encap == ENCAP_GUE && other->family == real->family)
 			add_candidate(chain, &other->address, outer_ipv6);
 	}

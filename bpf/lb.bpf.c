@@ -81,6 +81,14 @@ static __always_inline enum verdict recall_real(struct packet *packet, const str
 	return VERDICT_FORWARDED_REMEMBERED;
 }
 
+/* Whether a flow's real is in its grace: its flow stays remembered, for it may be back soon. */
+static __always_inline int may_return(__u64 value)
+{
+	const struct real_value *real = find_candidate(real_of(value));
+
+	return real && real->state == REAL_IN_GRACE && is_owner(value, real);
+}
+
 /* The real that another edge told of, if it is up and the same here. */
 static __always_inline enum verdict take_over(struct packet *packet, __u64 flow,
 					      const struct real_value **real)
@@ -159,6 +167,8 @@ static __always_inline enum verdict pick_real(struct xdp_md *ctx, struct packet 
 	if (packet->is_quoted || packet->fragment == FRAGMENT_LATER)
 		return chosen_by; /* it follows a flow, and begins none */
 	if (bucket && !packet->starts_connection) {
+		if (entry && chosen_by == VERDICT_FORWARDED_REASSIGNED && may_return(entry->value))
+			return chosen_by;
 		if (entry)
 			write_flow(entry, flow, flow_value(packet, vip, *real));
 		else if (!remember_flow(bucket, flow, flow_value(packet, vip, *real)) &&

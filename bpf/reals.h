@@ -27,6 +27,7 @@ enum __attribute__((packed)) real_state {
 	REAL_DOWN = 0, /* gets nothing; its remembered flows are chosen anew */
 	REAL_UP = 1,
 	REAL_DRAINING = 2, /* keeps its flows; the ring decides about new ones */
+	REAL_IN_GRACE = 3, /* went down not long ago: as down, but for owner chains that name it */
 };
 
 struct real_value {

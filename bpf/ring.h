@@ -8,14 +8,23 @@
 
 #include "maps.h"
 
-/* A real that may carry packets now, or null. */
-static __always_inline const struct real_value *find_live_real(__u32 index)
+/* A real that may hold flows, or null: one that is in its grace is the last to be asked for them.
+ */
+static __always_inline const struct real_value *find_candidate(__u32 index)
 {
 	const struct real_value *real = bpf_map_lookup_elem(&reals, &index);
 
 	if (index == REAL_NONE || !real || real->state == REAL_DOWN)
 		return NULL;
 	return real;
+}
+
+/* A real that may carry packets now, or null. */
+static __always_inline const struct real_value *find_live_real(__u32 index)
+{
+	const struct real_value *real = find_candidate(index);
+
+	return real && real->state != REAL_IN_GRACE ? real : NULL;
 }
 
 static __always_inline __u32 slot_of(__u64 hash)
@@ -57,7 +66,8 @@ static __always_inline enum verdict pick_by_ring(__u32 vip_index, __u64 hash, __
 
 /*
  * The owner of a wide ring's slot. Where there is none, because the VIP has no serving real, a
- * connection that is already there goes to the latest earlier owner that still keeps its flows.
+ * connection that is already there goes to the latest earlier owner that still keeps its flows;
+ * those in their grace are behind the others.
  */
 static __always_inline enum verdict pick_by_chain(const struct chain_slot *slot,
 						  int starts_connection, __u32 *real_index,
@@ -65,14 +75,14 @@ static __always_inline enum verdict pick_by_chain(const struct chain_slot *slot,
 {
 	if (!slot)
 		return VERDICT_DROPPED_NO_RING;
-	for (int i = 0; i < SLOT_OWNERS; i++) {
+	*real_index = slot->owners[0];
+	*real = find_live_real(*real_index);
+	for (int i = 1; i < SLOT_OWNERS && !*real && !starts_connection; i++) {
 		*real_index = slot->owners[i];
-		*real = find_live_real(*real_index);
-		if (*real)
-			return VERDICT_UNDECIDED;
-		if (starts_connection)
-			break;
+		*real = find_candidate(*real_index);
 	}
+	if (*real)
+		return VERDICT_UNDECIDED;
 	*real_index = slot->owners[0];
 	return VERDICT_DROPPED_NO_REAL;
 }

@@ -88,6 +88,11 @@ def with_an_owner_down(balancer: Balancer) -> None:
     balancer.write_real(replace(EARLIER[0], state="REAL_DOWN"), epoch=1)
 
 
+def with_an_owner_in_grace(balancer: Balancer) -> None:
+    """One of the earlier owners went down not long ago: it may hold its flows."""
+    balancer.write_real(replace(EARLIER[0], state="REAL_IN_GRACE"), epoch=1)
+
+
 def with_an_owner_draining(balancer: Balancer) -> None:
     """One of the earlier owners is drained: it keeps its flows."""
     balancer.write_real(replace(EARLIER[0], state="REAL_DRAINING"), epoch=1)
@@ -153,6 +158,13 @@ WIDE_CASES = (
         frame=segment(CHAINED),
         before=with_an_owner_down,
         candidates=2,
+    ),
+    Case(
+        verdict="FORWARDED_NEW",
+        name="an owner in its grace is in the chain",
+        frame=segment(CHAINED),
+        before=with_an_owner_in_grace,
+        candidates=3,
     ),
     Case(
         verdict="FORWARDED_NEW",

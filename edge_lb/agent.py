@@ -287,6 +287,7 @@ class EdgeAgent:
             fleet=self.fleet,
             seats=self.seats,
             standings=self.judge.standings(),
+            since=self.judge.since(),
             drained=frozenset(self.drained),
             holdings=self.holdings,
             next_hops=self.next_hops.hops,

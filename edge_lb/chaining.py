@@ -10,7 +10,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
+from edge_lb.grace import Pair
 from edge_lb.history import Present, Written, write_down
 from edge_lb.maglev import Member
 from edge_lb.owners import (
@@ -54,7 +56,8 @@ class Past:
 class VipNow:
     """One VIP as it is planned: the members of its ring, which of its reals are dead, its seats.
 
-    `weights` are the members' own; `coming` are the sets of members that its ring is expected to be
+    `grace` tells of dead ones until when they stay candidates, behind all others. `weights` are the
+    members' own; `coming` are the sets of members that its ring is expected to be
     made of later.
     """
 
@@ -62,6 +65,7 @@ class VipNow:
     members: tuple[Member, ...]
     weights: Weights
     down: frozenset[str]
+    grace: Mapping[str, float]
     coming: tuple[Weights, ...]
     all_seats: Seats
 
@@ -88,6 +92,7 @@ def chained_vips(
     seats: Seats,
     standings: Standings,
     members: Mapping[str, tuple[Member, ...]],
+    in_grace: Mapping[Pair, float] = MappingProxyType({}),
 ) -> dict[str, VipNow]:
     """The VIPs of a site that keep chains, as they would be planned with these `members`."""
     return {
@@ -96,6 +101,9 @@ def chained_vips(
             members=members[vip.name],
             weights=tuple(sorted((one.name, one.weight) for one in members[vip.name])),
             down=dead_of(vip, standings),
+            grace={
+                name: in_grace[vip.name, name] for name in vip.reals if (vip.name, name) in in_grace
+            },
             coming=(_configured(fleet, vip),) if vip.flow_memory is FlowMemory.MOVED else (),
             all_seats=seats,
         )
@@ -127,7 +135,7 @@ class Chaining:
             if name in told and believed(told[name], era)
         )
         depth, age_s = vip.owner_chain, vip.connection_age_s
-        key = (now.members, past, now.seats, now.down, heard, depth, age_s)
+        key = (now.members, past, now.seats, now.down, now.grace, heard, depth, age_s)
         known = self._known.get(vip.name)
         if known is not None and known[0] == key:
             return known[1]
@@ -166,6 +174,7 @@ def widened(
         age_s=now.vip.connection_age_s,
         rings=rings,
         down=now.down,
+        grace=now.grace,
         told=told,
         width=CHAIN_OWNERS + spare,
     )

@@ -39,7 +39,7 @@ from edge_lb.held import (
     held_vip,
     vip_service,
 )
-from edge_lb.plan import Plan, PlannedVip, RealForwarding
+from edge_lb.plan import Plan, PlannedVip
 from edge_lb.queues import receive_queues
 from edge_lb.real_maps import retire_reals, write_reals
 from edge_lb.rehearsal import borrowed, rehearse
@@ -210,7 +210,7 @@ class Datapath:
         write_vlans(self.program.maps["vlans"], plan.vlans)
         written = {real.index: real for real in applied[0].reals} if applied is not None else {}
         changed = [real for real in plan.reals if written.get(real.index) != real]
-        write_reals(self.program, [one for one in changed if one.state is not RealForwarding.DOWN])
+        write_reals(self.program, [one for one in changed if one.state.is_live])
         self._free_reassigned_indexes(held, owners)
         narrow = {vip.index: vip.ring for vip in plan.vips if vip.chains is None}
         wide = {vip.index: vip.chains for vip in plan.vips if vip.chains is not None}
@@ -219,8 +219,8 @@ class Datapath:
         write_server_ids(self.program.maps["quic_servers"], plan)
         if applied is None or held.vips != wanted.vips:
             self._write_services(wanted.vips)
-        # No ring sends to these any more.
-        write_reals(self.program, [one for one in changed if one.state is RealForwarding.DOWN])
+        # No ring sends to these at once any more.
+        write_reals(self.program, [one for one in changed if not one.state.is_live])
         self.rings.write_narrow({vip.index: vip.ring for vip in plan.vips if vip.index in wide})
         self.rings.remove_wide(but=wide)
         self._retire_vips(held, plan)

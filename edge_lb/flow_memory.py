@@ -27,6 +27,7 @@ UNKNOWN_SIZE = 0  # of a table that was there before: its maps tell
 SPARE = 3  # places for each flow that shall fit: one in a thousand finds its bucket full
 ENTRY_BYTES = 16
 TICK_MASK = 0xFFFFFF
+LIVE = ("REAL_UP", "REAL_DRAINING")
 
 _DECLARATIONS = """
 uint64_t regrow(void *fresh, uint64_t fresh_buckets, const void *old, uint64_t old_buckets);
@@ -124,7 +125,7 @@ class FlowMemory:
         real = self._program.maps["reals"].at(value & 0xFFFF)
         epoch_mask = (1 << self._numbers["EPOCH_BITS"]) - 1
         epoch = value >> 16 & epoch_mask
-        if real.enum("state") == "REAL_DOWN" or epoch != real.integer("epoch") & epoch_mask:
+        if real.enum("state") not in LIVE or epoch != real.integer("epoch") & epoch_mask:
             return False
         now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         met = value >> self._numbers["TICK_SHIFT"]

@@ -69,7 +69,8 @@ def forecast(
 ) -> tuple[VipForecast, ...]:
     """Every VIP of `site` that would change. `seats` are those of `before`.
 
-    A slow start is told as if it were over, but for reals that are in theirs already.
+    A slow start is told as if it were over, but for reals that are in theirs already. So is the
+    grace of a real that is down.
     """
     was = _Site(site, before, seats, outlook.weights)
     will = _Site(site, after, apart(after.fleet, site, seats), _unchanged(outlook, before, after))

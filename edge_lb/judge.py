@@ -160,3 +160,7 @@ class Judge:
     def standings(self) -> Standings:
         """The believed states, for the plan."""
         return {pair: self._believed[target].state for pair, target in self._targets.items()}
+
+    def since(self) -> dict[tuple[VipName, RealName], float]:
+        """Since when each is in its believed state."""
+        return {pair: self._believed[target].since_s for pair, target in self._targets.items()}

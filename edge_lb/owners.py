@@ -53,7 +53,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chains:
-    """What a `PlannedVip` carries, and how many of its entries end by age alone, at what moments.
+    """What a `PlannedVip` carries, and how many of its entries end by time alone, at what moments.
 
     Moments are Unix time, the first one first; entries that another edge uses now have none.
     """
@@ -132,24 +132,32 @@ def chain(
     age_s: float,
     rings: Rings,
     down: frozenset[str] = frozenset(),
+    grace: Mapping[str, float] = MappingProxyType({}),
     told: Mapping[str, Told] = MappingProxyType({}),
     width: int = CHAIN_OWNERS,
 ) -> Chains:
     """The chains of one VIP: its present `ring` widened by at most `depth` owners of `past`.
 
     `past` is in the order of `eras`, and `alive`. A real without a seat has left the fleet. One
-    that is `down` would swallow what others after it hold, so it is a candidate only where another
-    edge sends it new flows. One that says it holds no flow of a slot is none for that slot.
-    ValueError: a depth that has no room.
+    that is `down` would swallow what others after it hold: it is behind all others, and only in its
+    `grace`, which ends at that moment, or where another edge sends it new flows. One that says it
+    holds no flow of a slot is none for that slot. ValueError: a depth that has no room.
     """
     counts = _Counts(told)
-    earlier = [_earlier(era, seats, down, counts, rings) for era in past]
-    slots, given = build_chains(ring, earlier, width=width, depth=depth)
+    living = {real: seat for real, seat in seats.items() if real not in down}
+    asked = [_earlier(era, living, counts, rings) for era in past]
+    ends_s = [era.lost_at_s + age_s for era in past]
+    for era, end_s in zip(past, tuple(ends_s), strict=True) if down else ():
+        kept = grace if era.lost_at_s < IN_USE else dict.fromkeys(down, IN_USE)
+        last = [real for real, _ in era.weights if real in kept and real in seats]
+        if last:
+            asked.append(_earlier(era, {real: seats[real] for real in last}, counts, rings))
+            ends_s.append(min([end_s, *(kept[real] for real in last)]))
+    slots, given = build_chains(ring, asked, width=width, depth=depth)
     ends: dict[float, int] = {}
-    for era, entries in zip(past, given, strict=True):
-        if entries and era.lost_at_s < IN_USE:
-            moment_s = era.lost_at_s + age_s
-            ends[moment_s] = ends.get(moment_s, 0) + entries
+    for end_s, entries in zip(ends_s, given, strict=True):
+        if entries and end_s < IN_USE:
+            ends[end_s] = ends.get(end_s, 0) + entries
     return Chains(slots=slots, ends=tuple(sorted(ends.items())))
 
 
@@ -178,10 +186,8 @@ class _Counts:
         return self._unpacked[real]
 
 
-def _earlier(
-    era: Era, seats: Mapping[str, int], down: frozenset[str], counts: _Counts, rings: Rings
-) -> Earlier:
-    gone = down if era.lost_at_s < IN_USE else frozenset[str]()
+def _earlier(era: Era, seats: Mapping[str, int], counts: _Counts, rings: Rings) -> Earlier:
+    """The era's ring, of those of its reals that have `seats`."""
     flows = {
         position: by_slot
         for position, (real, _) in enumerate(era.weights, 1)
@@ -189,7 +195,7 @@ def _earlier(
     }
     return Earlier(
         shape=rings.shape(era.weights),
-        seats=[0, *(0 if real in gone else seats.get(real, 0) for real, _ in era.weights)],
+        seats=[0, *(seats.get(real, 0) for real, _ in era.weights)],
         flows=flows,
     )
 

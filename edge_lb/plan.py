@@ -8,7 +8,7 @@ UNKNOWN serve. A VIP without a serving real gets an empty ring, so that the verd
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
@@ -40,6 +40,12 @@ class RealForwarding(Enum):
     DOWN = "down"  # nothing; its remembered flows are chosen anew
     UP = "up"
     DRAINING = "draining"  # its remembered flows only
+    IN_GRACE = "in grace"  # as DOWN, but owner chains may end with it
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a packet may be sent to it at once."""
+        return self in (RealForwarding.UP, RealForwarding.DRAINING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,10 +213,12 @@ def build_plan(
     members: Mapping[str, tuple[Member, ...]] = MappingProxyType({}),
     chains: Mapping[str, array[int]] = MappingProxyType({}),
     history_generation: int = 0,
+    in_grace: Container[tuple[VipName, RealName]] = (),
 ) -> Plan:
     """The plan of one site. `seats` must hold every pair; a pair without a standing is UNKNOWN.
 
-    `members` by VIP go before those of `members_of`; `chains` are of the VIPs that have any.
+    `members` by VIP go before those of `members_of`; `chains` are of the VIPs that have any, and
+    may end with reals that are down and `in_grace`.
     """
     vips: list[PlannedVip] = []
     reals: list[PlannedReal] = []
@@ -225,7 +233,7 @@ def build_plan(
                     epoch=seat.epoch,
                     address=real.address,
                     encap=vip.encap_of(real),
-                    state=_state(vip, name, standings, drained),
+                    state=_state(vip, name, standings, drained, in_grace),
                     tunnel_checksum=vip.tunnel_checksum,
                     next_hop=_next_hop(next_hops.get(real.address), vip.encap_of(real), mtu),
                     server_id=real.server_id,
@@ -272,10 +280,16 @@ def _next_hop(found: NextHop | None, encap: Encap, mtu: int) -> NextHop | None:
 
 
 def _state(
-    vip: Vip, name: RealName, standings: Standings, drained: frozenset[RealName]
+    vip: Vip,
+    name: RealName,
+    standings: Standings,
+    drained: frozenset[RealName],
+    in_grace: Container[tuple[VipName, RealName]] = (),
 ) -> RealForwarding:
-    standing = standings.get((vip.name, name), RealState.UNKNOWN)
-    return forwarding(standing, drained=name in drained)
+    pair = vip.name, name
+    state = forwarding(standings.get(pair, RealState.UNKNOWN), drained=name in drained)
+    is_graced = state is RealForwarding.DOWN and pair in in_grace
+    return RealForwarding.IN_GRACE if is_graced else state
 
 
 def forwarding(standing: RealState, *, drained: bool) -> RealForwarding:

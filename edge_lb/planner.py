@@ -26,6 +26,7 @@ from edge_lb.chaining import (
     silent_edges,
     written_down,
 )
+from edge_lb.grace import Pair, graces
 from edge_lb.history import Written, last_members, unwritten
 from edge_lb.maglev import Member
 from edge_lb.notice import Notice, heed
@@ -53,13 +54,17 @@ class Ways:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What a plan is made for: the configuration, and what the edge believes and sees."""
+    """What a plan is made for: the configuration, and what the edge believes and sees.
+
+    `since` (Unix time) tells how long pairs stand as they do.
+    """
 
     fleet: Fleet
     seats: Seats
     standings: Standings
     drained: frozenset[RealName]
     holdings: Holdings
+    since: Mapping[Pair, float] = field(default_factory=dict)
     next_hops: Mapping[Address, NextHop] = field(default_factory=dict)
     vlans: tuple[VlanDevice, ...] = ()
 
@@ -130,8 +135,11 @@ class Planner:
         weights, step_s = self._ramps(scene, since, at.unix_s)
         members = self._members(scene, weights)
         own = self._own(scene.holdings)
+        in_grace = graces(scene.fleet, self._ways.site, scene.standings, scene.since, at.unix_s)
         nows, notices = self._heed(
-            chained_vips(scene.fleet, self._ways.site, scene.seats, scene.standings, members),
+            chained_vips(
+                scene.fleet, self._ways.site, scene.seats, scene.standings, members, in_grace
+            ),
             own,
             at.unix_s,
         )
@@ -159,6 +167,7 @@ class Planner:
             members=members,
             chains={name: made.slots for name, made in chains.items() if made.slots is not None},
             history_generation=generation(past.histories),
+            in_grace=in_grace,
         )
         return Draft(
             plan=plan,
@@ -177,6 +186,7 @@ class Planner:
             due_s=min(
                 [
                     step_s,
+                    *in_grace.values(),
                     *(made.expires_at_s for made in chains.values()),
                     *(notice.due_s for notice in notices.values()),
                 ]

@@ -16,7 +16,6 @@ from bpf.program import Program
 from edge_lb.flow import Address, Flow, as_ring_sees, slot
 from edge_lb.flow_memory import NO_MEMORY, lend_memory
 from edge_lb.held import IP_PROTOCOLS, Held, HeldVip
-from edge_lb.plan import RealForwarding
 from gslb.fleet.model import Fragments
 
 # RFC 5737, 3849: nobody's
@@ -54,7 +53,7 @@ def rehearse(
     """One line for each VIP that the program gets wrong. `owners` is the ring's word."""
     for place in {vip.memory for vip in held.vips} - {NO_MEMORY}:
         lend_memory(program, place)
-    live = {r.index for r in held.reals if r.address and r.state is not RealForwarding.DOWN}
+    live = {r.index for r in held.reals if r.address and r.state.is_live}
     faults: list[str] = []
     for vip in held.vips:
         for flow in _flows(vip):

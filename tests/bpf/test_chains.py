@@ -150,8 +150,9 @@ def test_a_dead_owner_is_left_out_and_the_others_close_up(balancer: Balancer):
     assert tunnel.options == chain(REALS[102], REALS[103], generation=GENERATION)
 
 
-def test_a_draining_owner_is_a_candidate(balancer: Balancer):
-    balancer.write_real(replace(EARLIER[0], state="REAL_DRAINING"), epoch=1)
+@pytest.mark.parametrize("state", ["REAL_DRAINING", "REAL_IN_GRACE"])
+def test_a_draining_owner_and_one_in_its_grace_are_candidates(balancer: Balancer, state: str):
+    balancer.write_real(replace(EARLIER[0], state=state), epoch=1)
 
     assert read_wrapped(sent(balancer, segment(CHAINED))).options == CHAINS[CHAINED]
 
@@ -198,6 +199,20 @@ def test_where_nobody_serves_the_latest_earlier_owner_is_first(balancer: Balance
 
     assert str(tunnel.outer.destination) == REALS[101]
     assert tunnel.options == chain(REALS[102], REALS[103], generation=GENERATION)
+
+
+def test_where_nobody_serves_one_in_its_grace_is_first_if_no_other_is_left(balancer: Balancer):
+    for owner in EARLIER[:2]:
+        balancer.write_real(replace(owner, state="REAL_DOWN"), epoch=1)
+    balancer.write_real(replace(EARLIER[2], state="REAL_IN_GRACE"), epoch=1)
+    try:
+        tunnel = read_wrapped(sent(balancer, segment(EMPTY)))
+    finally:
+        for owner in EARLIER[1:3]:
+            balancer.write_real(owner, epoch=1)
+
+    assert str(tunnel.outer.destination) == REALS[103]
+    assert tunnel.options == b""
 
 
 @pytest.mark.parametrize("octet", CHAINS)

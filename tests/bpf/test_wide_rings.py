@@ -129,6 +129,41 @@ def flow_of(port: int) -> Flow:
     return Flow(client=CLIENT, client_port=port, vip=VIP, vip_port=80, protocol=TCP)
 
 
+def test_a_flow_whose_real_is_in_its_grace_finds_it_last_and_first_when_it_is_back(
+    datapath: Datapath, bench: Workbench
+):
+    datapath.apply(plan(REALS, [vip(ring_to(1))]))
+    send(datapath, bench)
+    fallen = [real(1, state=RealForwarding.IN_GRACE), *REALS[1:]]
+
+    datapath.apply(plan(fallen, [chained(2, 3, 1)]))
+    asked = [send(datapath, bench) for _ in range(2)]
+    reassigned = datapath.verdicts()["FORWARDED_REASSIGNED"].packets
+    new = send(datapath, bench, port=40001, flags=SYN)
+    datapath.apply(plan(REALS, [chained(1, 2)]))
+
+    assert asked == [(2, (3, 1))] * 2
+    assert reassigned == 2
+    assert new == (2, ())
+    assert send(datapath, bench) == (1, (2,))
+    assert send(datapath, bench, port=40002, flags=SYN) == (1, ())
+
+
+def test_a_new_connection_of_a_flow_whose_real_is_in_its_grace_is_remembered_where_it_went(
+    datapath: Datapath, bench: Workbench
+):
+    datapath.apply(plan(REALS, [vip(ring_to(1))]))
+    send(datapath, bench)
+    fallen = [real(1, state=RealForwarding.IN_GRACE), *REALS[1:]]
+    datapath.apply(plan(fallen, [chained(2, 1)]))
+
+    send(datapath, bench, flags=SYN)
+    send(datapath, bench)
+    datapath.apply(plan(REALS, [chained(1, 2)]))
+
+    assert send(datapath, bench) == (2, (1,))
+
+
 def test_what_flow_memory_names_is_first_and_the_chain_follows(
     datapath: Datapath, bench: Workbench
 ):

@@ -4,7 +4,8 @@
 
 Built on a `SiteWorld`, whose namespace is web1 and whose far one is the client. The client's
 packets to a VIP go into tun0, where a small edge (`RELAY`) wraps each by GUE, to the reals and with
-the owner chain that the test wrote down; reals answer the client directly.
+the owner chain that the test wrote down; reals answer the client directly. A test that wants a true
+edge adds a host for it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from socket import AF_INET6
+from socket import AF_INET, AF_INET6
 
 from pyroute2 import NetNS, netns
 from site_world import PATIENCE_S, SiteWorld
@@ -28,6 +29,7 @@ from ops.lab.world import inside, send_as_on_a_wire
 VIP, VIP_V6 = "198.51.100.1", "2001:db8:1::1"
 CLIENT, CLIENT_V6 = "192.0.2.1", "fd00::1"
 REALS = {"web1": 2, "web2": 3, "web3": 4}  # last numbers of their addresses
+EDGE, EDGE_NUMBER = "edge1", 9
 NODAD = 0x02
 FLEET = """
 [fleet]
@@ -107,9 +109,9 @@ class ChainWorld:
         self.world.start("-c", RELAY, CLIENT, str(self._way), namespace=self.world.far)
         self.world.wait(self._tunnel_is_up)
 
-    def start_agents(self, **more: str) -> None:
-        """`more` are lines of a real's host file, by its name."""
-        self.world.write("fleet.toml", _fleet())
+    def start_agents(self, *, vip: str = "", **more: str) -> None:
+        """`vip` are lines of each VIP; `more` are those of a real's host file, by its name."""
+        self.world.write("fleet.toml", _fleet(vip))
         for name in REALS:
             config = self.world.write(
                 f"{name}.toml",
@@ -210,8 +212,34 @@ class ChainWorld:
             far.addr("add", index=index, address=CLIENT, prefixlen=24)
             far.addr("add", index=index, address=CLIENT_V6, prefixlen=64, flags=NODAD)
 
+    def add_edge(self) -> str:
+        """A host for an edge, by which packets to the VIPs go from now on; its namespace."""
+        namespace = f"{self.world.name}-edge"
+        self._join(EDGE, namespace, EDGE_NUMBER)
+        self._end_wire(EDGE)
+        with inside(namespace):
+            send_as_on_a_wire("eth0")
+        with NetNS(self.world.far) as far:
+            index = far.link_lookup(ifname="br0")[0]
+            for vip, bits, number, gateway in (
+                (VIP, 32, AF_INET, self.edge_address),
+                (VIP_V6, 128, AF_INET6, f"fd00::{EDGE_NUMBER}"),
+            ):
+                dst = f"{vip}/{bits}"
+                far.route("del", dst=dst, oif=far.link_lookup(ifname="tun0")[0], family=number)
+                far.route("add", dst=dst, gateway=gateway, oif=index, family=number)
+        return namespace
+
+    @property
+    def edge_address(self) -> str:
+        """Its tunnels come from there."""
+        return f"192.0.2.{EDGE_NUMBER}"
+
     def _host(self, name: str) -> None:
-        namespace, number = self.namespaces[name], REALS[name]
+        self._join(name, self.namespaces[name], REALS[name])
+
+    def _join(self, name: str, namespace: str, number: int) -> None:
+        """A host on the segment, with a namespace of its own; web1 has both."""
         if name != "web1":
             netns.create(namespace)
             with NetNS(self.world.far) as far:
@@ -222,7 +250,7 @@ class ChainWorld:
             index = host.link_lookup(ifname="eth0")[0]
             host.link("set", index=host.link_lookup(ifname="lo")[0], state="up")
             host.link("set", index=index, state="up")
-            host.addr("replace", index=index, address=address_of(name), prefixlen=24)
+            host.addr("replace", index=index, address=f"192.0.2.{number}", prefixlen=24)
             host.addr("add", index=index, address=f"fd00::{number}", prefixlen=64, flags=NODAD)
             host.route("replace", dst="0.0.0.0/0", gateway=CLIENT)
 
@@ -236,14 +264,18 @@ class ChainWorld:
 
     def _end_wires(self) -> None:
         """What XDP sends out of a veth is taken at the far end only if a program is there."""
-        with Program.load("pass") as program, inside(self.world.far):
-            self._links += [program.attach_for_process(port) for port in ("far0", "web2", "web3")]
+        for port in ("far0", "web2", "web3"):
+            self._end_wire(port)
         for name in REALS:
             with inside(self.namespaces[name]):
                 send_as_on_a_wire("eth0")
         with inside(self.world.far):
             Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0")
             send_as_on_a_wire("br0")
+
+    def _end_wire(self, port: str) -> None:
+        with Program.load("pass") as program, inside(self.world.far):
+            self._links.append(program.attach_for_process(port))
 
     def _tunnel_is_up(self) -> bool:
         with NetNS(self.world.far) as far:
@@ -267,14 +299,14 @@ def _addressed(ns: NetNS, interface: str, ipv4: str, ipv6: str) -> int:
     return index
 
 
-def _fleet() -> str:
+def _fleet(vip: str) -> str:
     reals = "".join(
         f'[real.{name}]\nsite = "fra"\naddress = "{address_of(name)}"\nencap = "gue"\n'
         for name in REALS
     )
     names = ", ".join(f'"{name}"' for name in REALS)
     vips = "".join(
-        f'[vip.{name}]\nsite = "fra"\naddress = "{address}"\nport = 80\nreals = [{names}]\n'
+        f'[vip.{name}]\nsite = "fra"\naddress = "{address}"\nport = 80\nreals = [{names}]\n{vip}'
         for name, address in (("www", VIP), ("six", VIP_V6))
     )
     return FLEET + reals + vips

@@ -106,6 +106,7 @@ def computed(
     present: dict[str, int],
     silent: dict[str, float],
     down: frozenset[str] = frozenset(),
+    grace: dict[str, float] | None = None,
     told: dict[str, Told] | None = None,
     depth: int = 3,
 ) -> Chains:
@@ -120,6 +121,7 @@ def computed(
         age_s=AGE_S,
         rings=RINGS,
         down=down,
+        grace=grace or {},
         told=told or {},
     )
 
@@ -130,6 +132,7 @@ def by_definition(
     present: dict[str, int],
     silent: dict[str, float],
     down: frozenset[str],
+    grace: dict[str, float],
     told: dict[str, Told],
     depth: int,
 ) -> list[int]:
@@ -146,13 +149,13 @@ def by_definition(
             uses[key] = max(uses.get(key, 0.0), silent.get(edge, inf))
     owner = ring_of(present)[slot]
     name_of = {seat: name for name, seat in SEATS.items()}
-    ranked: list[tuple[float, tuple[tuple[str, int], ...], int]] = []
+    ranked: list[tuple[bool, float, tuple[tuple[str, int], ...], int]] = []
     for key, lost_at_s in uses.items():
         seat = ring_of(dict(key))[slot]
         if not seat or lost_at_s <= NOW_S - AGE_S:
             continue
         name = name_of[seat]
-        if lost_at_s < inf and name in down:
+        if name in down and lost_at_s < inf and name not in grace:
             continue
         word = told.get(name)
         if word is not None and word.observed_at_s >= lost_at_s + SETTLE_S:
@@ -161,9 +164,9 @@ def by_definition(
             counts = HELD_EVERYWHERE
         if not counts[slot]:
             continue
-        ranked.append((-lost_at_s, key, seat))
+        ranked.append((name in down, -lost_at_s, key, seat))
     found = [owner]
-    for _, _, seat in sorted(ranked):
+    for *_, seat in sorted(ranked):
         if seat not in found and len(found) <= depth:
             found.append(seat)
     return found + [0] * (CHAIN_OWNERS - len(found))
@@ -174,7 +177,8 @@ def by_definition(
     held=histories(),
     present=MEMBERS,
     silent=SILENT,
-    down=st.frozensets(st.sampled_from(REALS), max_size=2),
+    down=st.frozensets(st.sampled_from(REALS), max_size=3),
+    in_grace=st.frozensets(st.sampled_from(REALS), max_size=4),
     told=TOLD,
     depth=st.integers(1, 3),
 )
@@ -183,26 +187,39 @@ def test_each_slot_has_the_chain_of_the_definition(
     present: dict[str, int],
     silent: dict[str, float],
     down: frozenset[str],
+    in_grace: frozenset[str],
     told: dict[str, Told],
     depth: int,
 ):
-    made = computed(held, present, silent, down, told, depth).slots
+    down -= present.keys()  # no ring is made of the dead
+    grace = dict.fromkeys(down & in_grace, NOW_S + 10.0)
+    made = computed(held, present, silent, down, grace, told, depth).slots
 
     for slot in LOOKED_AT:
-        wanted = by_definition(held, slot, present, silent, down, told, depth)
+        wanted = by_definition(held, slot, present, silent, down, grace, told, depth)
         here = slice(slot * CHAIN_OWNERS, (slot + 1) * CHAIN_OWNERS)
         found = list(made[here]) if made is not None else [wanted[0], 0, 0, 0]
         assert found == wanted
 
 
 @settings(max_examples=30, deadline=None)
-@given(held=histories(), present=MEMBERS, silent=SILENT, told=TOLD)
+@given(
+    held=histories(),
+    present=MEMBERS,
+    silent=SILENT,
+    told=TOLD,
+    fallen=st.sampled_from(["", *REALS]),
+    grace_s=st.sampled_from([0.5, 5.0, 50.0, 5000.0]),
+)
 def test_nothing_changes_before_the_told_moment_and_an_entry_leaves_then(
     held: dict[str, EdgeHistory],
     present: dict[str, int],
     silent: dict[str, float],
     told: dict[str, Told],
+    fallen: str,
+    grace_s: float,
 ):
+    down = frozenset({fallen} - {""} - present.keys())
     past = eras(lines_of(held, silent).get(VIP, []))
 
     def at(now_s: float) -> Chains:
@@ -213,6 +230,8 @@ def test_nothing_changes_before_the_told_moment_and_an_entry_leaves_then(
             depth=3,
             age_s=AGE_S,
             rings=RINGS,
+            down=down,
+            grace=dict.fromkeys(down, NOW_S + grace_s) if now_s < NOW_S + grace_s else {},
             told=told,
         )
 

@@ -83,6 +83,18 @@ def test_first_observation_decides():
     assert told.after.state is RealState.UP
 
 
+def test_since_when_a_real_is_down_is_told_when_it_is_believed():
+    made = judge()
+    for at_s in (5.0, 6.0, 7.0):
+        made.observe(target_of(made, WEB1), ok=False, reason="x", now_s=at_s)
+    before = made.since()[(WWW, WEB1)]
+
+    made.believe(doubt=False)
+
+    assert before < 5.0
+    assert made.since()[(WWW, WEB1)] == 7.0
+
+
 def test_nothing_is_believed_before_it_is_settled():
     made = judge(up=False)
     made.observe(target_of(made, WEB1), ok=True, reason="status 200", now_s=5.0)

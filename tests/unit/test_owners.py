@@ -54,6 +54,7 @@ def chains_of(
     seats: dict[str, int] = SEATS,
     depth: int = 3,
     down: frozenset[str] = frozenset(),
+    grace: dict[str, float] | None = None,
     told: dict[str, Told] | None = None,
 ) -> Chains:
     """The chains of the edge whose line is the first one."""
@@ -66,6 +67,7 @@ def chains_of(
         age_s=AGE_S,
         rings=RINGS,
         down=down,
+        grace=grace or {},
         told=told or {},
     )
 
@@ -151,6 +153,37 @@ def test_a_dead_real_is_left_out_and_does_not_hide_who_had_the_slot_before_it():
     made = shapes(chains_of(own, down=frozenset({"web3"})))
     assert all(3 not in owners for owners in made)
     assert (1, 2, 0, 0) in made
+
+
+def test_in_its_grace_a_dead_real_is_behind_who_had_the_slot_before_it():
+    own = (line((800.0, without("web2")), (900.0, without("web2", "web3"))), inf)
+
+    made = chains_of(own, down=frozenset({"web3"}), grace={"web3": 1030.0})
+
+    assert (1, 2, 3, 0) in shapes(made)
+    assert (1, 3, 2, 0) not in shapes(made)
+    assert (1, 3, 0, 0) in shapes(made)
+    assert made.expires_at_s == 1030.0
+    assert dict(made.ends)[1030.0] == sum(
+        number for owners, number in shapes(made).items() if 3 in owners
+    )
+
+
+def test_a_full_chain_has_no_room_for_one_in_its_grace():
+    own = (line((800.0, without("web2")), (900.0, without("web2", "web3"))), inf)
+
+    made = shapes(chains_of(own, depth=1, down=frozenset({"web3"}), grace={"web3": 1030.0}))
+
+    assert (1, 2, 0, 0) in made
+    assert (1, 3, 0, 0) in made  # where web2 never was
+
+
+def test_a_grace_that_outlives_its_era_ends_with_it():
+    own = (line((450.0, without("web2"))), inf)
+
+    made = chains_of(own, down=frozenset({"web2"}), grace={"web2": 1060.0})
+
+    assert made.expires_at_s == 450.0 + AGE_S
 
 
 def test_a_real_that_is_dead_here_stays_where_another_edge_sends_it_new_flows():
