@@ -104,11 +104,6 @@ _HELD = (
     ),
     *_both(
         "PASSED_OWN_SOCKET",
-        "a connection in time-wait",
-        lambda vip: lambda sockets: chained(sockets.time_wait(vip).segment(FIN | ACK)),
-    ),
-    *_both(
-        "PASSED_OWN_SOCKET",
         "an ICMP error about an established connection",
         lambda vip: _established(vip, lambda flow: quoting(flow, TCP)),
     ),
@@ -176,6 +171,11 @@ _HELD = (
         "a stray that all of the chain had",
         lambda vip: always(chained(_to(vip, TCP, tcp(40000, 80)), tried=1)),
     ),
+    *_both(
+        "PASSED_LAST_RESORT",
+        "a connection in time-wait that nobody else holds",
+        lambda vip: lambda sockets: chained(sockets.time_wait(vip).segment(FIN | ACK), tried=1),
+    ),
     ChainCase(
         verdict="PASSED_LAST_RESORT",
         name="only our own address is left",
@@ -198,6 +198,11 @@ _HANDED_ON = (
     *_both("HANDED_ON", "a listener, and no cookie", _listened),
     *_both("HANDED_ON", "a listener, and a wrong cookie", lambda vip: _cookie(vip, off_by=1)),
     *_both("HANDED_ON", "a reset cannot bring a cookie", lambda vip: _cookie(vip, flags=RST | ACK)),
+    *_both(
+        "HANDED_ON",
+        "a connection in time-wait, whose port may be in use again elsewhere",
+        lambda vip: lambda sockets: chained(sockets.time_wait(vip).segment(FIN | ACK)),
+    ),
     *_both(
         "HANDED_ON",
         "a connection closed with unread data",

@@ -1,8 +1,9 @@
 /*
  * Does a socket of this host hold the packet's flow? Asked before a packet with an owner chain is
  * taken out of its tunnel: the sockets of our own network namespace, then those of containers. TCP:
- * any socket but a listener, or a listener whose SYN cookie the packet brings back. UDP: a
- * connected socket. An ICMP error is asked for by the flow that it quotes.
+ * any socket but a listener, or a listener whose SYN cookie the packet brings back. Time-wait holds
+ * nothing: both ends have closed, and the client's port may be in use again, at another real. UDP:
+ * a connected socket. An ICMP error is asked for by the flow that it quotes.
  */
 #pragma once
 
@@ -14,6 +15,7 @@
 #include "tunnel.h"
 
 #define TCP_ESTABLISHED 1 /* states of the kernel's sockets; UDP's is this once it is connected */
+#define TCP_TIME_WAIT   6
 #define TCP_LISTEN      10
 #define MAX_NAMESPACES  4 /* of containers, whose sockets are asked after our own */
 
@@ -145,9 +147,9 @@ static __always_inline enum verdict ask_tcp(struct xdp_md *ctx, const struct sou
 
 	if (!socket)
 		return VERDICT_UNDECIDED;
-	if (socket->state != TCP_LISTEN)
+	if (socket->state != TCP_LISTEN && socket->state != TCP_TIME_WAIT)
 		verdict = VERDICT_PASSED_OWN_SOCKET;
-	else if (brings_cookie(ctx, sought, socket))
+	else if (socket->state == TCP_LISTEN && brings_cookie(ctx, sought, socket))
 		verdict = VERDICT_PASSED_SYN_COOKIE;
 	bpf_sk_release(socket);
 	return verdict;

@@ -75,7 +75,7 @@ class EdgeViews:
             generation=agent.publisher.generation,
             config_hash=agent.fleet.config_hash,
             config_at_s=agent.adopted_at_s,
-            store=agent.publisher.trouble or "ok",
+            store=self._store_trouble() or "ok",
             uptime_s=round(clock.unix_s() - self._started_s, 1),
             well=not trouble,
             trouble=trouble,
@@ -243,8 +243,8 @@ class EdgeViews:
                 lines.append(f"{pair[1]} is {standing.state} by {by}: {standing.reason}")
         if agent.judge.doubt:
             lines.append("every check fails and the gateway is silent: the last ring is kept")
-        if agent.publisher.trouble:
-            lines.append(f"store: {agent.publisher.trouble}")
+        if store := self._store_trouble():
+            lines.append(f"store: {store}")
         if self._share is not None and self._share.trouble:
             lines.append(f"flows are not shared: {self._share.trouble}")
         lines += [text for text in _troubles(agent) if text]
@@ -261,6 +261,10 @@ class EdgeViews:
             views.CounterRow(name=name, packets=counter.packets, bytes=counter.bytes)
             for name, counter in self._datapath.verdicts().items()
         )
+
+    def _store_trouble(self) -> str:
+        """Why this edge does not speak, or does not hear: then it is no edge to change under."""
+        return self._agent.publisher.trouble or self._follower.store_trouble
 
     def _vip(self, name: str) -> Vip:
         here = {vip.name: vip for vip in self._agent.fleet.vips_of_site(self._agent.settings.site)}

@@ -9,7 +9,8 @@
  * order by both sides, and another one takes its place. Lives are drawn evenly by the seed. A
  * connection breaks by a reset, an end that it did not ask for, a wrong echo, or a silence. It says
  *
- *   B REAL OPENED_S ENDED_S HOW        of each broken one (REAL is - before the first echo)
+ *   B REAL OPENED_S ENDED_S HOW PORT   of each broken one (REAL is - before the first echo)
+ *   W REAL OPENED_S PORT               of one that has waited for a third of a silence: a worry
  *   S OPEN ENDED BROKEN REFUSED LATE   each second; LATE: had no answer to its SYN for a silence
  *   E PAUSE_S                          at the end: the longest that any echo was waited for
  *
@@ -45,6 +46,7 @@
 #define EVENTS      512
 #define ECHO_BYTES  2 /* the byte, and the digit of the real */
 #define NANOSECONDS 1000000000L
+#define WORRIES     3 /* of a silence, the first third passes without */
 
 static int poll_fd;
 
@@ -98,6 +100,8 @@ struct connection {
 	double opened_s; /* asked for */
 	double since_s;  /* of the state, or of the echo that is waited for */
 	double end_s;
+	int port; /* ours */
+	int is_worried;
 };
 
 struct wish {
@@ -125,7 +129,7 @@ static void leave(struct connection *one)
 static void end_broken(struct connection *one, const char *how)
 {
 	broken++;
-	printf("B %c %.3f %.3f %s\n", one->digit, one->opened_s, now_s(), how);
+	printf("B %c %.3f %.3f %s %d\n", one->digit, one->opened_s, now_s(), how, one->port);
 	leave(one);
 }
 
@@ -156,6 +160,7 @@ static void begin(struct connection *one, double now)
 static void say_byte(struct connection *one, double now)
 {
 	one->sent = FIRST_BYTE + lrand48() % LETTERS;
+	one->is_worried = 0;
 	one->waiting = 1;
 	one->echo_bytes = 0;
 	one->since_s = now;
@@ -163,11 +168,22 @@ static void say_byte(struct connection *one, double now)
 		end_broken(one, "reset");
 }
 
+/* Once: somebody may want to look at it while it lives. */
+static void worry(struct connection *one, double now)
+{
+	if (one->is_worried || now - one->since_s < wish.silent_s / WORRIES)
+		return;
+	one->is_worried = 1;
+	printf("W %c %.3f %d\n", one->digit, one->opened_s, one->port);
+}
+
 /* Once a second for each. */
 static void take_turn(struct connection *one, int number, double now)
 {
 	int is_silent = now - one->since_s > wish.silent_s;
 
+	if (one->waiting || one->state == STATE_CLOSING)
+		worry(one, now);
 	switch (one->state) {
 	case STATE_NONE:
 		if (!wish.is_stopping && now - wish.begun_s >= wish.ramp_s * number / wish.count)
@@ -185,6 +201,7 @@ static void take_turn(struct connection *one, int number, double now)
 		} else if (!one->waiting && (wish.is_stopping || now >= one->end_s)) {
 			one->state = STATE_CLOSING;
 			one->since_s = now;
+			one->is_worried = 0;
 			shutdown(one->fd, SHUT_WR);
 		} else if (!one->waiting) {
 			say_byte(one, now);
@@ -195,6 +212,16 @@ static void take_turn(struct connection *one, int number, double now)
 			end_broken(one, "silent");
 		break;
 	}
+}
+
+static int port_of(int fd)
+{
+	struct sockaddr_in ours = {0};
+	socklen_t bytes = sizeof(ours);
+
+	if (getsockname(fd, (struct sockaddr *)&ours, &bytes))
+		fail("getsockname");
+	return ntohs(ours.sin_port);
 }
 
 static void take_connected(struct connection *one)
@@ -208,6 +235,7 @@ static void take_connected(struct connection *one)
 		leave(one);
 		return;
 	}
+	one->port = port_of(one->fd);
 	watch(one->fd, EPOLLIN, one, EPOLL_CTL_MOD);
 	one->state = STATE_OPEN;
 	open_now++;

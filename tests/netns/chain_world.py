@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from socket import AF_INET, AF_INET6
 from pyroute2 import NetNS, netns
 from site_world import PATIENCE_S, SiteWorld
 
+from bpf.own_flows import TIME_WAIT
 from bpf.program import Program, unload
 from edge_lb.vip_traffic import traffic_pins
 from gslb.fleet.views import Status
@@ -62,6 +64,8 @@ def serve(connection):
             connection.setsockopt(socket.IPPROTO_TCP, 19, 1)  # TCP_REPAIR: closed without a word
             connection.close()
             return
+        if data == b"farewell":
+            break
         connection.sendall(name + b" " + data)
     connection.close()
 def accept(address):
@@ -161,13 +165,13 @@ class ChainWorld:
         fresh.replace(self._way)
 
     @contextmanager
-    def connection(self, vip: str) -> Iterator[socket.socket]:
-        """A client's connection; it is tried until a server is there."""
+    def connection(self, vip: str, port: int = 0) -> Iterator[socket.socket]:
+        """A client's connection, from a port of its own; it is tried until a server is there."""
         made: list[socket.socket] = []
 
         def connected() -> bool:
             with inside(self.world.far):
-                made.append(socket.create_connection((vip, 80), PATIENCE_S))
+                made.append(socket.create_connection((vip, 80), PATIENCE_S, ("", port)))
             return True
 
         self.world.wait(connected)
@@ -184,6 +188,12 @@ class ChainWorld:
     def flows(self, name: str, vip: str) -> int:
         """What the real's census tells of a VIP."""
         return next(row.flows for row in self.status(name).vips if row.address == vip)
+
+    def in_time_wait(self, name: str, port: int) -> bool:
+        """Whether the real's kernel still remembers a connection from this port of the client."""
+        with inside(self.namespaces[name]):
+            tables = [Path(f"/proc/thread-self/net/tcp{six}").read_text() for six in ("", "6")]
+        return re.search(rf":0050 \w+:{port:04X} {TIME_WAIT:02X} ", "".join(tables)) is not None
 
     def addresses(self, name: str) -> set[str]:
         """The real's own, on every interface."""

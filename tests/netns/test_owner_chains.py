@@ -100,6 +100,30 @@ def test_sockets_of_a_container_are_asked_and_counted_too(chains: ChainWorld, vi
         chains.world.wait(lambda: chains.flows("web3", vip) == 0)
 
 
+@pytest.mark.parametrize("vip", [VIP, VIP_V6], ids=["v4", "v6"])
+def test_an_earlier_owner_in_time_wait_does_not_swallow_a_port_that_is_used_again(
+    chains: ChainWorld, vip: str
+) -> None:
+    chains.start_agents()
+    for name in ("web1", "web2"):
+        chains.serve(name)
+    chains.lead("web1")
+    with chains.connection(vip) as old:
+        port: int = old.getsockname()[1]
+        assert echoed(old, b"first") == b"web1 first"
+        assert echoed(old, b"farewell") == b""  # the server is the first to close
+    chains.world.wait(lambda: chains.in_time_wait("web1", port))
+    chains.lead("web2")
+
+    with chains.connection(vip, port) as again:
+        assert echoed(again, b"second") == b"web2 second"
+        chains.lead("web1", "web2")
+        assert echoed(again, b"third") == b"web2 third"
+
+    assert chains.in_time_wait("web1", port)
+    assert chains.counted("web1")["HANDED_ON"] > 0
+
+
 def _is_reset(client: socket.socket) -> bool:
     try:
         client.send(b"is anybody there?")

@@ -45,12 +45,13 @@ class Client:
 
     def __init__(self, world: World, mode: Mode, lives: Lives, seed: int) -> None:
         self.mode = mode
+        self.name = f"client-{mode.name}"
         self._said = world.folder / f"{mode.name}.said"
         words = [mode.address, PORT, lives.count, lives.ramp_s, lives.shortest_s, lives.longest_s]
         words += [SILENT_S, seed]
         with self._said.open("wb") as said:
             self._process = world.start(
-                f"client-{mode.name}",
+                self.name,
                 "client",
                 world.tool,
                 "open",
@@ -86,11 +87,16 @@ class Client:
                 opened_s=float(opened),
                 ended_s=float(ended),
                 how=how,
+                port=int(port),
             )
             for kind, *rest in self._lines()
             if kind == "B"
-            for real, opened, ended, how in [rest]
+            for real, opened, ended, how, port in [rest]
         )
+
+    def worries(self) -> tuple[int, ...]:
+        """The ports of all that have waited for an echo for long, at some time."""
+        return tuple(int(words[3]) for words in self._lines() if words[0] == "W")
 
     def _lines(self) -> Iterator[list[str]]:
         text = self._said.read_text()

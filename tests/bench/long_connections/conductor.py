@@ -69,6 +69,11 @@ class Conductor:
             Kind.LOSE_STORE: self._lose_store,
         }
 
+    @property
+    def alive(self) -> frozenset[str]:
+        """The edges that there are."""
+        return frozenset(self._alive)
+
     def lead(self) -> None:
         """Routes to the edges that get packets now."""
         gateways = [address(edge) for edge in self._routed]
@@ -147,7 +152,9 @@ class Conductor:
                 yield
 
     def _is_ready(self, edge: str) -> bool:
-        return self._world.is_well(edge) and self._world.knows_all(edge)
+        """A new edge is led to when the announcer would announce it, and when it has judged all."""
+        world = self._world
+        return world.is_well(edge) and world.has_joined(edge) and world.knows_all(edge)
 
     # ---- the configuration ----
 

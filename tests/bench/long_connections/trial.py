@@ -17,8 +17,9 @@ from pathlib import Path
 
 from long_connections.clients import Client, Lives, Sum
 from long_connections.conductor import Conductor
+from long_connections.evidence import Witness
 from long_connections.files import Wanted
-from long_connections.modes import Mode
+from long_connections.modes import OURS, Mode
 from long_connections.router import Router
 from long_connections.schedule import Event
 from long_connections.verdict import Happened, Judged, judge
@@ -47,7 +48,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Of one mode. `verdicts` are packets by what all reals did with them, for any mode."""
+    """Of one mode. For all modes of its world: `verdicts` are packets by what reals did with them,
+    `held_for_dead` is how often an edge held a real for dead that was only slow.
+    """
 
     mode: Mode
     total: Sum
@@ -55,6 +58,7 @@ class Outcome:
     longest_pause_s: float
     happened: tuple[Happened, ...]
     verdicts: Mapping[str, int]
+    held_for_dead: int
 
     @property
     def without_right(self) -> tuple[Judged, ...]:
@@ -89,12 +93,20 @@ def hold_through(trial: Trial, events: Sequence[Event], seconds: float) -> list[
         time.sleep(trial.lives.ramp_s + SETTLE_S)
         _need_all_open(clients, trial.lives.count)
         told.begin()
-        conductor.run(events, seconds, lambda: told.progress(clients))
+        witness = Witness(world, lambda: conductor.alive)
+
+        def each_second() -> None:
+            told.progress(clients)
+            _look(witness, clients, conductor)
+
+        conductor.run(events, seconds, each_second)
         told.tell("closing all connections")
         for client in clients:
             client.stop()
         for client in clients:
             client.wait()
+            world.end(client.name)
+        world.wait(lambda: all(map(world.is_well, wanted.reals)))  # an agent may be starting yet
         verdicts = _verdicts(world)
         outcomes = [
             Outcome(
@@ -104,11 +116,12 @@ def hold_through(trial: Trial, events: Sequence[Event], seconds: float) -> list[
                 longest_pause_s=client.longest_pause_s(),
                 happened=tuple(conductor.happened),
                 verdicts=verdicts,
+                held_for_dead=world.held_for_dead(),
             )
             for client in clients
         ]
         for outcome in outcomes:
-            told.explain(outcome)
+            told.explain(outcome, witness)
         return outcomes
 
 
@@ -117,6 +130,18 @@ def _need_all_open(clients: Sequence[Client], connections: int) -> None:
         found = client.sum()
         if found.open < OPEN_SHARE * connections or found.broken:
             raise RuntimeError(f"{client.mode.name} begins with {found}")
+
+
+def _look(witness: Witness, clients: Sequence[Client], conductor: Conductor) -> None:
+    """At what seems about to break without a right, and at what just did."""
+    for client in clients:
+        if client.mode.name not in OURS:
+            continue
+        for port in client.worries():
+            witness.look(client.mode, port, passing=True)
+        for one in judge(client.broken(), conductor.ends, conductor.happened):
+            if not one.had_right:
+                witness.look(client.mode, one.broken.port, passing=False)
 
 
 def _verdicts(world: World) -> dict[str, int]:
@@ -145,13 +170,15 @@ class Teller:
             at += f" {time.monotonic() - self._begun_s:6.1f} s"
         print(f"{at} {words}", file=sys.stderr, flush=True)
 
-    def explain(self, outcome: Outcome) -> None:
-        """The first connections that broke without a right: whose, from when to when."""
+    def explain(self, outcome: Outcome, witness: Witness) -> None:
+        """The first connections that broke without a right: whose, when, and what was seen."""
         begun_s = self._begun_s or 0.0
         for one in outcome.without_right[:EXPLAINED]:
             times = f"{one.broken.opened_s - begun_s:.2f} s to {one.broken.ended_s - begun_s:.2f} s"
             where = one.broken.real or "nobody yet"
             self.tell(f"    {outcome.mode.name}: at {where}, {times}: {one.why}")
+            for line in witness.found(outcome.mode, one.broken.port):
+                self.tell(f"        {line}")
 
     def progress(self, clients: Sequence[Client]) -> None:
         """What broke since the last time, if anything did."""

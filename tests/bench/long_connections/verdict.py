@@ -24,6 +24,7 @@ class Broken:
     opened_s: float
     ended_s: float
     how: str
+    port: int = 0  # the client's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,11 @@ class World:
         self._children[name] = child
         return child
 
+    def told(self, host: str, *command: str) -> str:
+        """What a command in a host's namespace prints; nothing where it fails."""
+        inside_it = ["nsenter", f"--net=/run/netns/{self.namespace(host)}", "--", *command]
+        return subprocess.run(inside_it, capture_output=True, check=False, text=True).stdout
+
     def end(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         """End a process; one that has ended is no error."""
         child = self._children.pop(name, None)
@@ -187,11 +192,28 @@ class World:
             return bool(self.ask(host, "/status")["well"])
         return False
 
+    def has_joined(self, edge: str) -> bool:
+        """Whether an edge would be announced: its plan knows the histories of the others."""
+        with suppress(OSError):
+            return bool(self.ask(edge, "/announce/told")["histories"])
+        return False
+
     def knows_all(self, edge: str) -> bool:
         """Whether an edge has judged every real."""
         with suppress(OSError):
             return all(row["state"] != "UNKNOWN" for row in self.ask(edge, "/reals")["reals"])
         return False
+
+    def held_for_dead(self) -> int:
+        """How often an edge held a real for dead whose server was there: it was too slow."""
+        found = 0
+        for line in (self.folder / "log").read_text().splitlines():
+            said: dict[str, str] = {}
+            with suppress(json.JSONDecodeError):
+                said = json.loads(line) if line.startswith("{") else {}
+            is_dead = (said.get("event"), said.get("state")) == ("health.changed", "DOWN")
+            found += is_dead and said.get("reason") != "connection refused"
+        return found
 
     def wait(self, held: Callable[[], bool]) -> None:
         """Until `held`; the log tells why not."""
