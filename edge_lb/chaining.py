@@ -140,6 +140,8 @@ class Chaining:
         if known is not None and known[0] == key:
             return known[1]
         made = widened(now, past, told, self._rings)
+        if made.slots is None and _may_be_wrong(vip):
+            made = _bare(now, past, self._rings)
         if known is not None and known[1].slots == made.slots:  # the very array: no map is written
             made = Chains(slots=known[1].slots, ends=made.ends)
         self._known[vip.name] = (key, made)
@@ -183,6 +185,22 @@ def widened(
 def depth_of(vip: Vip) -> int:
     """How many earlier owners a slot has; without a chain in packets, one marks that it moved."""
     return vip.owner_chain or 1
+
+
+def _may_be_wrong(vip: Vip) -> bool:
+    """Whether flow memory may name another real than a flow's, and the chain has to mend that.
+
+    It names who was asked first. When the flow's own real has its slots again, and who stood in for
+    it holds no flow there, no slot has an earlier owner; but packets still go to the stand-in.
+    """
+    return vip.owner_chain > 0 and vip.flow_memory is FlowMemory.ALL
+
+
+def _bare(now: VipNow, past: tuple[Era, ...], rings: Rings) -> Chains:
+    """A wide ring without an earlier owner, until age has ended every era: then memory is right."""
+    end_s = max(era.lost_at_s for era in past) + now.vip.connection_age_s
+    slots = unchained(rings.ring(now.members), CHAIN_OWNERS)
+    return Chains(slots=slots, ends=((end_s, 0),) if end_s < IN_USE else ())
 
 
 def _configured(fleet: Fleet, vip: Vip) -> Weights:

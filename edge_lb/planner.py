@@ -125,7 +125,7 @@ class Planner:
 
     @property
     def has_chains(self) -> bool:
-        """Whether any slot has an earlier owner."""
+        """Whether any VIP's ring is a wide one."""
         chains = self._kept.chains.values() if self._kept is not None else ()
         return any(made.slots is not None for made in chains)
 

@@ -129,6 +129,18 @@ def flow_of(port: int) -> Flow:
     return Flow(client=CLIENT, client_port=port, vip=VIP, vip_port=80, protocol=TCP)
 
 
+def test_memory_that_names_a_stand_in_is_mended_where_no_slot_has_an_earlier_owner(
+    datapath: Datapath, bench: Workbench
+):
+    datapath.apply(plan(REALS, [chained(2, 1)]))
+    send(datapath, bench)
+
+    datapath.apply(plan(REALS, [chained(1)]))
+
+    assert send(datapath, bench) == (2, (1,))
+    assert send(datapath, bench, port=40001) == (1, ())
+
+
 def test_a_flow_whose_real_is_in_its_grace_finds_it_last_and_first_when_it_is_back(
     datapath: Datapath, bench: Workbench
 ):

@@ -280,7 +280,7 @@ def test_a_real_without_flows_leaves_the_chains():
 
 
 def test_what_a_real_said_is_remembered_when_no_chain_is_left():
-    edge = Edge(site(owner_chain=1))
+    edge = Edge(site(owner_chain=1, flow_memory=FlowMemory.NONE))
     edge.fleet = replace(edge.fleet, vips={WWW: replace(edge.fleet.vips[WWW], reals=(WEB1, WEB2))})
     edge.plan(100.0)
     edge.plan(200.0, drained=frozenset({WEB2}))
@@ -291,6 +291,24 @@ def test_what_a_real_said_is_remembered_when_no_chain_is_left():
     assert not edge.planner.has_chains
     assert not edge.planner.hear(quiet)
     assert of_www(edge.plan(222.0, drained=frozenset({WEB2}))).chains is None
+
+
+def test_the_ring_stays_wide_while_memory_may_name_who_stood_in_for_a_flows_real():
+    edge = Edge()
+    edge.plan(100.0)
+    edge.plan(200.0, drained=frozenset({WEB2}))
+    edge.plan(230.0)
+    assert edge.planner.hear(words_of(tuple(no_flows(name, 250.0) for name in ALL)))
+
+    quiet = edge.plan(251.0)
+
+    assert candidates(quiet) == set()
+    chains = of_www(quiet).chains
+    assert chains is not None
+    assert chains[::CHAIN_OWNERS] == of_www(quiet).ring
+    assert of_www(edge.plan(252.0)).chains is chains
+    assert quiet.due_s == 230.0 + AGE_S
+    assert of_www(edge.plan(quiet.due_s)).chains is None
 
 
 @pytest.mark.parametrize(
