@@ -78,11 +78,34 @@ uint32_t count_moved(const uint16_t *before, const uint16_t *after, uint32_t slo
 	return moved;
 }
 
+/* How many slots differ: `at` tells which, and `owners` what `after` has there. */
+uint32_t list_moved(const uint16_t *before, const uint16_t *after, uint32_t slots, uint32_t *at,
+		    uint16_t *owners)
+{
+	uint32_t moved = 0;
+
+	for (uint32_t slot = 0; slot < slots; slot++) {
+		if (before[slot] == after[slot])
+			continue;
+		at[moved] = slot;
+		owners[moved++] = after[slot];
+	}
+	return moved;
+}
+
+struct candidate {
+	const uint8_t *flows; /* that it told, by slot, or NULL: it did not */
+	double told_s;        /* when it counted them */
+	uint16_t seat;        /* 0: it is none */
+};
+
 struct earlier {
-	const uint16_t *shape;       /* a ring of positions */
-	const uint16_t *seats;       /* of each position; 0: left out */
-	const uint8_t *const *flows; /* of each position: flows by slot, or NULL: not known */
-	uint32_t positions;          /* that have a seat */
+	const uint32_t *slots;         /* that differ from the ring before; NULL: all do */
+	const uint16_t *owners;        /* of these slots, as numbers */
+	const struct candidate *known; /* by number */
+	double settled_s;              /* since when its owners may tell that they hold nothing */
+	uint32_t moved;                /* how many slots differ */
+	uint32_t numbers;              /* that are known */
 };
 
 static inline int is_among(const uint16_t *owners, uint32_t count, uint16_t seat)
@@ -94,38 +117,46 @@ static inline int is_among(const uint16_t *owners, uint32_t count, uint16_t seat
 	return 0;
 }
 
+/* The seat of a slot's earlier owner, 0 if it is no candidate there. */
+static inline uint16_t candidate_seat(const struct earlier *ring, uint32_t slot, uint16_t number)
+{
+	const struct candidate *owner = ring->known + number;
+
+	if (number >= ring->numbers)
+		return 0;
+	if (owner->flows && owner->told_s >= ring->settled_s && !owner->flows[slot])
+		return 0;
+	return owner->seat;
+}
+
 /*
  * The ring widened: `width` owners for each slot, the present one, then those of the earlier rings
- * in their order, each once, as many as `depth` of them; what is over is 0. `given` counts the
- * owners that came of each ring. Returns how many slots have an earlier owner.
+ * in their order, each once, as many as `depth` of them. `chains` is all 0 before. An earlier ring
+ * tells only what differs from the one before it: where none does, the owner was considered there.
+ * `given` counts the owners that came of each ring. Returns how many slots have an earlier owner.
  */
 uint32_t build_chains(uint16_t *chains, uint32_t width, const uint16_t *ring, uint32_t slots,
 		      const struct earlier *rings, uint32_t count, uint32_t depth, uint32_t *given)
 {
 	uint32_t chained = 0;
 
-	for (uint32_t slot = 0; slot < slots; slot++) {
-		uint16_t *owners = chains + (uint64_t)slot * width;
-		uint32_t known = 1;
+	for (uint32_t slot = 0; slot < slots; slot++)
+		chains[(uint64_t)slot * width] = ring[slot];
+	for (uint32_t at = 0; at < count; at++) {
+		for (uint32_t entry = 0; entry < rings[at].moved; entry++) {
+			uint32_t slot = rings[at].slots ? rings[at].slots[entry] : entry;
+			uint16_t seat = candidate_seat(rings + at, slot, rings[at].owners[entry]);
+			uint16_t *owners = chains + (uint64_t)slot * width;
+			uint32_t known = 1;
 
-		owners[0] = ring[slot];
-		for (uint32_t at = 0; at < count && known <= depth; at++) {
-			uint16_t position = rings[at].shape[slot];
-			const uint8_t *flows;
-			uint16_t seat;
-
-			if (position >= rings[at].positions)
+			while (known <= depth && owners[known])
+				known++;
+			if (!seat || known > depth || is_among(owners, known, seat))
 				continue;
-			flows = rings[at].flows[position];
-			seat = rings[at].seats[position];
-			if (!seat || (flows && !flows[slot]) || is_among(owners, known, seat))
-				continue;
-			owners[known++] = seat;
+			owners[known] = seat;
 			given[at]++;
+			chained += known == 1;
 		}
-		chained += known > 1;
-		while (known < width)
-			owners[known++] = 0;
 	}
 	return chained;
 }

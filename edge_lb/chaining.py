@@ -8,6 +8,7 @@ are `edge_lb.owners`. Never reads a clock: time is an argument, in Unix seconds.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -18,12 +19,12 @@ from edge_lb.maglev import Member
 from edge_lb.owners import (
     IN_USE,
     NO_CHAINS,
+    SETTLE_S,
     Chains,
     Era,
     Histories,
     Told,
     alive,
-    believed,
     chain,
     eras,
     lines_of,
@@ -128,11 +129,11 @@ class Chaining:
         if not past:
             self._known.pop(vip.name, None)
             return NO_CHAINS
+        settled_s = sorted(era.lost_at_s + SETTLE_S for era in past)
         heard = tuple(
-            (place, name, told[name].flows.slots)
-            for place, era in enumerate(past)
-            for name, _ in era.weights
-            if name in told and believed(told[name], era)
+            (name, eras_over, word.flows.slots)
+            for name, word in told.items()
+            if (eras_over := bisect_right(settled_s, word.observed_at_s))
         )
         depth, age_s = vip.owner_chain, vip.connection_age_s
         key = (now.members, past, now.seats, now.down, now.grace, heard, depth, age_s)

@@ -23,8 +23,12 @@ void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t
 uint32_t seat_ring(uint16_t *ring, const uint16_t *shape, uint32_t slots, const uint16_t *seats,
                    uint32_t count);
 uint32_t count_moved(const uint16_t *before, const uint16_t *after, uint32_t slots);
+uint32_t list_moved(const uint16_t *before, const uint16_t *after, uint32_t slots, uint32_t *at,
+                    uint16_t *owners);
+struct candidate { const uint8_t *flows; double told_s; uint16_t seat; };
 struct earlier {
-    const uint16_t *shape; const uint16_t *seats; const uint8_t *const *flows; uint32_t positions;
+    const uint32_t *slots; const uint16_t *owners; const struct candidate *known; double settled_s;
+    uint32_t moved, numbers;
 };
 uint32_t build_chains(uint16_t *chains, uint32_t width, const uint16_t *ring, uint32_t slots,
                       const struct earlier *rings, uint32_t count, uint32_t depth, uint32_t *given);
@@ -36,16 +40,61 @@ uint64_t sum_moved(const uint16_t *before, const uint16_t *after, uint32_t slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Earlier:
-    """An earlier ring, as positions; each position's seat (0: left out) and flows, where told.
+class Step:
+    """What a ring of numbers has where it differs from the one before it; all of it where none is.
 
-    `seats` begins with the 0 of the position 0, which is "no real". `flows` are RING_SLOTS octets,
-    by position: a slot without a flow is not held by that real.
+    `slots` and `owners` are alike long; without `slots`, `owners` are of every slot.
     """
 
-    shape: "array[int]"
-    seats: Sequence[int]
-    flows: Mapping[int, bytes]
+    owners: "array[int]"
+    slots: "array[int] | None" = None
+
+    @property
+    def octets(self) -> int:
+        """What it takes of memory."""
+        return 2 * len(self.owners) + (4 * len(self.slots) if self.slots is not None else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A real that may hold flows of slots it had: its seat, and what it told of them, and when.
+
+    `flows` are RING_SLOTS octets: a slot without a flow is not held by it.
+    """
+
+    seat: int
+    told_s: float = 0.0
+    flows: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """An earlier ring, and its owners that are candidates, by number.
+
+    What a candidate told counts if it did so at `settled_s` or later.
+    """
+
+    step: Step
+    known: "Known"
+    settled_s: float
+
+
+class Known:
+    """Candidates by number, as the library reads them."""
+
+    def __init__(self, candidates: Mapping[int, Candidate]) -> None:
+        ffi, _ = _library()
+        self.numbers = max(candidates, default=0) + 1
+        self.table = ffi.new("struct candidate[]", self.numbers)
+        self._alive: list[Any] = []  # cffi frees what nothing holds
+        for number, one in candidates.items():
+            entry = self.table[number]
+            entry.seat, entry.told_s = one.seat, one.told_s
+            if one.flows is not None:
+                if len(one.flows) != RING_SLOTS:
+                    raise ValueError(f"flows of {len(one.flows)} slots")
+                entry.flows = told = ffi.from_buffer("uint8_t[]", one.flows)
+                self._alive.append(told)
 
 
 def build_ring(members: Sequence[Member]) -> "array[int]":
@@ -80,14 +129,27 @@ def seat_ring(shape: "array[int]", seats: Sequence[int]) -> "array[int]":
     return ring
 
 
+def step_between(before: "array[int]", after: "array[int]") -> Step:
+    """What `after` has where it differs from `before`."""
+    if len(before) != RING_SLOTS or len(after) != RING_SLOTS:
+        raise ValueError("a ring has another number of slots")
+    ffi, library = _library()
+    slots, owners = array("I", bytes(4 * RING_SLOTS)), empty_ring()
+    count = library.list_moved(
+        _view(before), _view(after), RING_SLOTS, ffi.from_buffer("uint32_t[]", slots), _view(owners)
+    )
+    return Step(slots=slots[:count], owners=owners[:count])
+
+
 def build_chains(
     ring: "array[int]", earlier: Sequence[Earlier], *, width: int, depth: int
 ) -> tuple["array[int] | None", list[int]]:
     """The ring widened to `width` owners a slot: its own, and up to `depth` of the earlier rings.
 
     Each slot's earlier owners are in the order of the rings, each real once, then 0. None where no
-    slot has one. Then how many owners came of each ring. ValueError: depth beyond width,
-    a ring or flows of another size. A position without a seat is left out.
+    slot has one. Then how many owners came of each ring. A step leaves out what was considered for
+    the ring before it, so whoever is no candidate there shall be none here. ValueError: depth
+    beyond width, a ring of another size.
     """
     if not 0 < depth < width or len(ring) != RING_SLOTS:
         raise ValueError(f"{depth} of {width} owners for {len(ring)} slots")
@@ -95,19 +157,18 @@ def build_chains(
     alive: list[Any] = []  # cffi frees what nothing holds
     table = ffi.new("struct earlier[]", len(earlier))
     for entry, one in zip(table, earlier, strict=True):
-        sizes = {len(one.shape), *(len(counts) for counts in one.flows.values())}
-        if sizes != {RING_SLOTS}:
-            raise ValueError("an earlier ring or its flows have another number of slots")
-        seats, shape = _view(array("H", one.seats)), _view(one.shape)
-        flows = ffi.new("uint8_t *[]", len(one.seats))
-        entry.positions = len(one.seats)
-        for position, counts in one.flows.items():
-            told = ffi.from_buffer("uint8_t[]", counts)
-            flows[position] = told
-            alive.append(told)
-        entry.shape, entry.seats, entry.flows = shape, seats, flows
-        alive += [seats, shape, flows]
-    chains = array("H", [0]) * (width * RING_SLOTS)
+        slots, owners = one.step.slots, one.step.owners
+        if len(owners) != (RING_SLOTS if slots is None else len(slots)):
+            raise ValueError("an earlier ring has another number of slots")
+        entry.moved = len(owners)
+        entry.owners = numbers = _view(owners)
+        entry.known, entry.numbers = one.known.table, one.known.numbers
+        entry.settled_s = one.settled_s
+        alive.append(numbers)
+        if slots is not None:
+            entry.slots = places = ffi.from_buffer("uint32_t[]", slots)
+            alive.append(places)
+    chains = array("H", bytes(2 * width * RING_SLOTS))
     given = ffi.new("uint32_t[]", len(earlier) or 1)
     chained = library.build_chains(
         _view(chains), width, _view(ring), RING_SLOTS, table, len(earlier), depth, given

@@ -8,14 +8,16 @@ histories, members and moment give the same chains on every edge, in whatever or
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from types import MappingProxyType
 
 import msgspec
 
-from edge_lb.fastring import Earlier, build_chains
+from edge_lb.fastring import Candidate, Earlier, Known, build_chains
 from edge_lb.maglev import RING_SLOTS
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.rings import Members, Rings, Weights, mark_of
@@ -143,17 +145,24 @@ def chain(
     `grace`, which ends at that moment, or where another edge sends it new flows. One that says it
     holds no flow of a slot is none for that slot. ValueError: a depth that has no room.
     """
-    counts = _Counts(told)
+    steps = [step for run in _falling(past) for step in rings.steps(run)]
+    counts = _counts(told, past)
     living = {real: seat for real, seat in seats.items() if real not in down}
-    asked = [_earlier(era, living, counts, rings) for era in past]
-    ends_s = [era.lost_at_s + age_s for era in past]
-    for era, end_s in zip(past, tuple(ends_s), strict=True) if down else ():
-        kept = grace if era.lost_at_s < IN_USE else dict.fromkeys(down, IN_USE)
-        last = [real for real, _ in era.weights if real in kept and real in seats]
-        if last:
-            asked.append(_earlier(era, {real: seats[real] for real in last}, counts, rings))
-            ends_s.append(min([end_s, *(kept[real] for real in last)]))
-    slots, given = build_chains(ring, asked, width=width, depth=depth)
+    dead = {real: seat for real, seat in seats.items() if real in down}
+    spared = {real: seat for real, seat in dead.items() if real in grace}
+    until_s = {real: grace[real] for real in spared}
+    earlier: list[Earlier] = []
+    ends_s: list[float] = []
+    asked = [(living, living, {}), *([(dead, spared, until_s)] if dead else [])]
+    for in_use, over, over_s in asked:
+        known, known_over = (_known(some, counts, told, rings) for some in (in_use, over))
+        for era, step in zip(past, steps, strict=True):
+            is_over = era.lost_at_s < IN_USE
+            here = known_over if is_over else known
+            earlier.append(Earlier(step=step, known=here, settled_s=era.lost_at_s + SETTLE_S))
+            ended = [at_s for real, at_s in over_s.items() if is_over and _is_in(era, real)]
+            ends_s.append(min([era.lost_at_s + age_s, *ended]))
+    slots, given = build_chains(ring, earlier, width=width, depth=depth)
     ends: dict[float, int] = {}
     for end_s, entries in zip(ends_s, given, strict=True):
         if entries and end_s < IN_USE:
@@ -166,37 +175,55 @@ def believed(told: Told, era: Era) -> bool:
     return told.observed_at_s >= era.lost_at_s + SETTLE_S
 
 
-class _Counts:
-    """The flows by slot that reals told, unpacked once each; malformed ones are no word."""
+def _falling(past: Iterable[Era]) -> list[list[tuple[int, Weights]]]:
+    """The sets of the eras, parted where one was lost later than the one before it.
 
-    def __init__(self, told: Mapping[str, Told]) -> None:
-        self._told = told
-        self._unpacked: dict[str, bytes | None] = {}
-
-    def of(self, real: str, era: Era) -> bytes | None:
-        """What the real counted after it had lost its slots for good; None if it did not."""
-        told = self._told.get(real)
-        if told is None or not believed(told, era):
-            return None
-        if real not in self._unpacked:
-            try:
-                self._unpacked[real] = unpack_slots(told.flows.slots, RING_SLOTS)
-            except ValueError:
-                self._unpacked[real] = None
-        return self._unpacked[real]
+    Within a part, who is no candidate of an era is none of the next one.
+    """
+    parts: list[list[tuple[int, Weights]]] = []
+    before_s = -inf
+    for era in past:
+        if era.lost_at_s > before_s:
+            parts.append([])
+        parts[-1].append((era.mark, era.weights))
+        before_s = era.lost_at_s
+    return parts
 
 
-def _earlier(era: Era, seats: Mapping[str, int], counts: _Counts, rings: Rings) -> Earlier:
-    """The era's ring, of those of its reals that have `seats`."""
-    flows = {
-        position: by_slot
-        for position, (real, _) in enumerate(era.weights, 1)
-        if (by_slot := counts.of(real, era)) is not None
-    }
-    return Earlier(
-        shape=rings.shape(era.weights),
-        seats=[0, *(seats.get(real, 0) for real, _ in era.weights)],
-        flows=flows,
+def _is_in(era: Era, real: str) -> bool:
+    """Whether the era's ring has the real."""
+    at = bisect_left(era.weights, (real, 0))
+    return at < len(era.weights) and era.weights[at][0] == real
+
+
+def _counts(told: Mapping[str, Told], past: Iterable[Era]) -> dict[str, bytes]:
+    """The flows by slot of each real that is believed for an era; malformed ones are no word."""
+    oldest = min(past, key=lambda era: era.lost_at_s, default=None)
+    found: dict[str, bytes] = {}
+    for real, word in told.items():
+        if oldest is not None and believed(word, oldest):
+            with suppress(ValueError):
+                found[real] = unpack_slots(word.flows.slots, RING_SLOTS)
+    return found
+
+
+def _known(
+    seats: Mapping[str, int],
+    counts: Mapping[str, bytes],
+    told: Mapping[str, Told],
+    rings: Rings,
+) -> Known:
+    """These reals as candidates, by the numbers that rings give to names."""
+    return Known(
+        {
+            rings.numbers[real]: Candidate(
+                seat=seat,
+                told_s=told[real].observed_at_s if real in counts else 0.0,
+                flows=counts.get(real),
+            )
+            for real, seat in seats.items()
+            if real in rings.numbers
+        }
     )
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
-from edge_lb.fastring import build_ring, seat_ring
+from edge_lb.fastring import Step, build_ring, seat_ring, step_between
 from edge_lb.maglev import Member
 
-SHAPES_MAX = 512  # 131 kB each: those of chains, and of a real that comes and goes
+SHAPES_MAX = 512  # 131 kB each: of what is in use, was until now, and of who comes and goes
+STEPS_OCTETS_MAX = 64 << 20  # of all steps between earlier rings
+NUMBERS_MAX = 1 << 15  # of names, in 16 bits; there is room for as many more in one call
 
 Weights = tuple[tuple[str, int], ...]
 """The members of a ring: names with weights above zero, in order of name."""
@@ -80,6 +82,9 @@ class Rings:
         self._shapes: dict[Weights, array[int]] = {}
         self._built: dict[tuple[Member, ...], array[int]] = {}
         self._used: dict[tuple[Member, ...], array[int]] = {}
+        self._numbers: dict[str, int] = {}
+        self._steps: dict[tuple[int, int], Step] = {}
+        self._octets = 0  # of steps
 
     def ring(self, members: tuple[Member, ...]) -> array[int]:
         """The ring of these members, built at most once while it is in use."""
@@ -106,6 +111,45 @@ class Rings:
             del self._shapes[next(iter(self._shapes))]
         return shape
 
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The numbers of names in `steps`, from 1: good until the next call of it."""
+        return self._numbers
+
+    def steps(self, sets: Sequence[tuple[int, Weights]]) -> list[Step]:
+        """The ring of each of these sets, with its mark, by numbers of names: the first one whole.
+
+        Each after it tells what differs from the one before, remembered by both marks.
+        """
+        if len(self._numbers) > NUMBERS_MAX:
+            self._numbers, self._steps, self._octets = {}, {}, 0
+        found: list[Step] = []
+        last: tuple[int, array[int]] | None = None  # shapes of long histories may be gone
+        for place, (here, weights) in enumerate(sets):
+            if not place:
+                last = here, self._by_number(weights)
+                found.append(Step(owners=last[1]))
+                continue
+            before, earlier = sets[place - 1]
+            step = self._steps.pop((before, here), None)
+            if step is None:
+                if last is None or last[0] != before:
+                    last = before, self._by_number(earlier)
+                ring = self._by_number(weights)
+                step = step_between(last[1], ring)
+                last = here, ring
+                self._octets += step.octets
+            self._steps[before, here] = step
+            found.append(step)
+        while self._octets > STEPS_OCTETS_MAX and self._steps:
+            self._octets -= self._steps.pop(next(iter(self._steps))).octets
+        return found
+
     def forget_unused(self) -> None:
         """Keep what was asked for since the last call only."""
         self._built, self._used = self._used, {}
+
+    def _by_number(self, weights: Weights) -> array[int]:
+        """The ring of the numbers of these names."""
+        numbers = [self._numbers.setdefault(name, len(self._numbers) + 1) for name, _ in weights]
+        return seat_ring(self.shape(weights), [0, *numbers])

@@ -18,8 +18,8 @@ from gslb.fleet.history import EdgeHistory, RealReport
 from gslb.fleet.redis_link import connect, place_of, translated
 from gslb.fleet.store import (
     Contents,
+    Reading,
     StaleGeneration,
-    decode_contents,
     decode_real_reports,
     encode,
 )
@@ -72,6 +72,7 @@ class RedisStore:
         self._histories = f"{prefix}:histories"
         self._reals = f"{prefix}:reals"
         self.malformed_reals = 0
+        self._reading = Reading()
         self._channel = f"{prefix}:changed"
         self._redis = connect(url, password=password, timeout_s=timeout_s)
         self._script = self._redis.register_script(_COMPARE_AND_SET)
@@ -127,7 +128,7 @@ class RedisStore:
                 pipe.hvals(self._overrides)
                 pipe.hvals(self._histories)
                 reports, overrides, histories = await pipe.execute()
-        return decode_contents(reports, overrides, histories)
+        return self._reading.contents(reports, overrides, histories)
 
     async def watch(self) -> AsyncIterator[Contents]:
         """The content now, then again soon after each change, for ever."""

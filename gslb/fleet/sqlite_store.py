@@ -20,9 +20,9 @@ from gslb.fleet.health import EdgeReport, Override
 from gslb.fleet.history import EdgeHistory, RealReport
 from gslb.fleet.store import (
     Contents,
+    Reading,
     StaleGeneration,
     StoreUnavailable,
-    decode_contents,
     decode_real_reports,
     encode,
 )
@@ -74,6 +74,7 @@ class SqliteStore:
         self._identity: _Identity = (0, 0)
         self._own_writes = 0  # data_version counts the changes of other connections only
         self.malformed_reals = 0
+        self._reading = Reading()
 
     async def publish(self, report: EdgeReport) -> None:
         """Replace this edge's report. Raises StaleGeneration for (generation, sequence) below."""
@@ -110,7 +111,7 @@ class SqliteStore:
 
     async def read(self) -> Contents:
         """All that is held now; malformed records are counted and left out, never raised."""
-        return await self._run(lambda: _decoded(self._rows()))
+        return await self._run(lambda: self._decoded(self._rows()))
 
     async def watch(self) -> AsyncIterator[Contents]:
         """The content now, then again within `POLL_S` after each change, for ever."""
@@ -120,7 +121,7 @@ class SqliteStore:
             seen, fresh = await self._run(partial(self._rows_if_changed, seen))
             if fresh is not None and fresh != rows:
                 rows = fresh
-                yield await self._run(partial(_decoded, fresh))
+                yield await self._run(partial(self._decoded, fresh))
             await asyncio.sleep(POLL_S)
 
     async def close(self) -> None:
@@ -177,6 +178,12 @@ class SqliteStore:
     def _rows(self) -> _Rows:
         return self._connect(create=False).execute(_ALL).fetchall()
 
+    def _decoded(self, rows: _Rows) -> Contents:
+        def bodies(wanted: str) -> list[bytes]:
+            return [body for kind, body in rows if kind == wanted]
+
+        return self._reading.contents(bodies(_REPORT), bodies(_OVERRIDE), bodies(_HISTORY))
+
     def _read_reals(self, site: str) -> tuple[tuple[RealReport, ...], int]:
         found = self._connect(create=False).execute(_REALS, (_REAL + site,)).fetchall()
         return decode_real_reports(site, (body for (body,) in found))
@@ -228,10 +235,3 @@ class SqliteStore:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-def _decoded(rows: _Rows) -> Contents:
-    def bodies(wanted: str) -> list[bytes]:
-        return [body for kind, body in rows if kind == wanted]
-
-    return decode_contents(bodies(_REPORT), bodies(_OVERRIDE), bodies(_HISTORY))

@@ -9,6 +9,8 @@ it, by site. A store never judges: what its content means is `gslb.fleet.snapsho
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from itertools import chain
+from operator import attrgetter
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -96,6 +98,7 @@ _report_decoder = msgspec.json.Decoder(EdgeReport)
 _override_decoder = msgspec.json.Decoder(Override)
 _history_decoder = msgspec.json.Decoder(EdgeHistory)
 _real_decoder = msgspec.json.Decoder(RealReport)
+_edge_of = attrgetter("edge")
 
 
 def encode(record: EdgeReport | Override | EdgeHistory | RealReport) -> bytes:
@@ -103,22 +106,36 @@ def encode(record: EdgeReport | Override | EdgeHistory | RealReport) -> bytes:
     return _encoder.encode(record)
 
 
-def decode_contents(
-    reports: Iterable[bytes], overrides: Iterable[bytes], histories: Iterable[bytes]
-) -> Contents:
-    """Decode what a store returned, counting what is malformed."""
-    good_reports, bad_reports = _decoded(_report_decoder, reports)
-    good_overrides, bad_overrides = _decoded(_override_decoder, overrides)
-    good_histories, bad_histories = _decoded(_history_decoder, histories)
-    good_reports.sort(key=lambda report: report.edge)
-    good_overrides.sort(key=lambda override: (override.kind, override.name))
-    good_histories.sort(key=lambda history: history.edge)
-    return Contents(
-        reports=tuple(good_reports),
-        overrides=tuple(good_overrides),
-        histories=tuple(good_histories),
-        malformed=bad_reports + bad_overrides + bad_histories,
-    )
+class Reading:
+    """Decodes what a store returns. A history that it returned the last time too is the same one.
+
+    Histories are long and change seldom; reports change with every beat.
+    """
+
+    def __init__(self) -> None:
+        self._histories: dict[bytes, list[EdgeHistory]] = {}  # by body; none of a malformed one
+
+    def contents(
+        self, reports: Iterable[bytes], overrides: Iterable[bytes], histories: Iterable[bytes]
+    ) -> Contents:
+        """All of it, counting what is malformed."""
+        good_reports, bad_reports = _decoded(_report_decoder, reports)
+        good_overrides, bad_overrides = _decoded(_override_decoder, overrides)
+        good_reports.sort(key=lambda report: report.edge)
+        good_overrides.sort(key=lambda override: (override.kind, override.name))
+        told = [self._history(body) for body in histories]
+        good_histories = sorted(chain.from_iterable(found for _, found in told), key=_edge_of)
+        self._histories = dict(told)
+        return Contents(
+            reports=tuple(good_reports),
+            overrides=tuple(good_overrides),
+            histories=tuple(good_histories),
+            malformed=bad_reports + bad_overrides + len(told) - len(good_histories),
+        )
+
+    def _history(self, body: bytes) -> tuple[bytes, list[EdgeHistory]]:
+        found = self._histories.get(body)
+        return body, _decoded(_history_decoder, [body])[0] if found is None else found
 
 
 def decode_real_reports(site: str, bodies: Iterable[bytes]) -> tuple[tuple[RealReport, ...], int]:

@@ -139,6 +139,19 @@ async def test_a_newer_history_takes_the_place_of_the_older_alone(stand: Stand) 
     assert (await store.read()).histories == (history("edge1", generation=8, weight=20),)
 
 
+async def test_a_history_that_did_not_change_is_not_decoded_again(stand: Stand) -> None:
+    store = stand.open()
+    await store.publish_history(history("edge1"))
+    await store.publish_history(history("edge2"))
+    before = (await store.read()).histories
+
+    await store.publish_history(history("edge2", generation=2))
+    after = (await store.read()).histories
+
+    assert after == (history("edge1"), history("edge2", generation=2))
+    assert after[0] is before[0]
+
+
 async def test_of_two_histories_of_one_generation_the_first_stays(stand: Stand) -> None:
     await stand.open().publish_history(history("edge1", weight=10))
 

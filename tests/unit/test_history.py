@@ -6,7 +6,7 @@ from math import inf, nan
 
 import pytest
 
-from edge_lb.history import TURNS_MAX, Present, last_members, unwritten, write_down
+from edge_lb.history import Present, last_members, unwritten, write_down
 from edge_lb.rings import weights_of
 from gslb.fleet.history import WEIGHT_MAX, EdgeHistory, Turn, VipHistory, changed_between
 
@@ -59,15 +59,16 @@ def test_turns_that_outlived_every_connection_become_the_beginning():
     assert line.turns == (Turn(at_s=300.0 + AGE_S, changed={"web2": 0}),)
 
 
-def test_the_oldest_of_too_many_turns_are_forgotten_and_told():
+def test_the_oldest_of_too_many_turns_are_forgotten_and_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("edge_lb.history.TURNS_MAX", 8)
     history = after((100.0, ALL))
     told = 0
-    for number in range(TURNS_MAX + 3):
+    for number in range(8 + 3):
         written = write_down(history, present(ALL if number % 2 else ONE), 101.0 + number)
         history, told = written.history, told + written.forgotten.get("www", 0)
 
     (line,) = history.vips
-    assert len(line.turns) == TURNS_MAX
+    assert len(line.turns) == 8
     assert told == 3
     assert line.turns[0].at_s == 104.0
     assert line.members == ONE

@@ -8,12 +8,22 @@ from math import inf
 
 import pytest
 
-from edge_lb.fastring import Earlier, build_chains, compare_chains, empty_ring, moved_flows
+from edge_lb.fastring import (
+    Candidate,
+    Earlier,
+    Known,
+    Step,
+    build_chains,
+    compare_chains,
+    empty_ring,
+    moved_flows,
+    step_between,
+)
 from edge_lb.history import last_members
 from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.owners import Chains, Told, alive, chain, eras
 from edge_lb.plan import CHAIN_OWNERS
-from edge_lb.rings import Rings, weights_of
+from edge_lb.rings import Rings, mark_of, weights_of
 from gslb.fleet.history import Turn, VipFlows, VipHistory, changed_between, pack_slots
 
 SEATS = {"web1": 1, "web2": 2, "web3": 3, "web4": 4}
@@ -231,21 +241,62 @@ def test_a_vip_without_a_serving_real_keeps_its_earlier_owners():
     assert set(made) == {(0, 1, 0, 0), (0, 2, 0, 0), (0, 3, 0, 0)}
 
 
-def test_a_position_beyond_the_seats_is_left_out_and_sizes_are_checked():
-    shape = RINGS.shape((("web1", 1), ("web2", 1)))
+def test_a_number_that_is_no_candidate_is_left_out_and_sizes_are_checked():
+    ring = array("H", [1, 9] * (RING_SLOTS // 2 + 1))[:RING_SLOTS]
+    known = Known({1: Candidate(seat=7)})
 
     made, given = build_chains(
-        empty_ring(), [Earlier(shape=shape, seats=[0, 7], flows={})], width=4, depth=3
+        empty_ring(),
+        [Earlier(step=Step(owners=ring), known=known, settled_s=0.0)],
+        width=4,
+        depth=3,
     )
     assert made is not None
     assert set(made) == {0, 7}
-    assert given == [list(shape).count(1)]
+    assert given == [list(ring).count(1)]
+    with pytest.raises(ValueError, match="flows of 1 slots"):
+        Known({1: Candidate(seat=7, flows=b"1")})
     with pytest.raises(ValueError, match="number of slots"):
         build_chains(
-            empty_ring(), [Earlier(shape=shape, seats=[0, 7], flows={1: b"1"})], width=4, depth=3
+            empty_ring(),
+            [Earlier(step=Step(owners=array("H", [1])), known=known, settled_s=0.0)],
+            width=4,
+            depth=3,
         )
     with pytest.raises(ValueError, match="owners for"):
         build_chains(array("H", [1]), [], width=4, depth=3)
+
+
+def test_a_step_tells_what_differs_and_nothing_else():
+    before, after = ring_of(ALL), ring_of(without("web2"))
+
+    step = step_between(before, after)
+    assert step.slots is not None
+    assert dict(zip(step.slots, step.owners, strict=True)) == {
+        slot: now for slot, (was, now) in enumerate(zip(before, after, strict=True)) if was != now
+    }
+    assert step.octets == 6 * len(step.slots)
+    assert step_between(before, before) == Step(slots=array("I"), owners=array("H"))
+    with pytest.raises(ValueError, match="number of slots"):
+        step_between(before, array("H", [1]))
+
+
+def test_steps_are_remembered_while_there_is_room_and_are_the_same_anew(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    sets = [weights_of(members) for members in (ALL, without("web2"), without("web3"), ALL)]
+    marked = [(mark_of(weights), weights) for weights in sets]
+    some = Rings()
+
+    first = some.steps(marked)
+    assert first[0].slots is None
+    assert all(one is two for one, two in zip(first[1:], some.steps(marked)[1:], strict=True))
+    monkeypatch.setattr("edge_lb.rings.STEPS_OCTETS_MAX", 0)
+    again = some.steps(marked)
+    assert again == first
+    assert some.steps(marked)[1] is not again[1]
+    monkeypatch.setattr("edge_lb.rings.NUMBERS_MAX", 0)
+    assert some.steps(marked) == first
 
 
 def test_moved_flows_are_those_on_slots_with_another_real():

@@ -259,7 +259,11 @@ def test_an_owner_leaves_the_chain_by_its_age(stand: Stand) -> None:
     assert not system.chains()[:, 1].any()
 
 
-def test_a_history_of_bounded_length_forgets_its_oldest_turns(stand: Stand) -> None:
+def test_a_history_of_bounded_length_forgets_its_oldest_turns(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_lb.history.TURNS_MAX", 8)
+    monkeypatch.setattr("survival.owner_chains.TURNS_MAX", 8)
     system = stand.add(ShippedChains(stand.servers, stand.flows, 3, AGE_S))
     stand.change(Kind.DRAIN, 3, 0.0)
     assert system.chains()[:, 1].any()
