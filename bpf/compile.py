@@ -1,21 +1,33 @@
-"""Compiles the BPF programs, and the library that builds rings: `python -m bpf.compile`.
+"""Compiles the BPF programs, and libraries of the host: `python -m bpf.compile`.
 
-Owns the compiler's command line. Called by the build, tests and benchmarks; never on a production
-host, where the objects arrive compiled. An object is rebuilt only when a source of this folder is
-newer.
+Owns the compiler's command line, and which build of a library this processor runs. Called by the
+build, tests and benchmarks; never on a production host, where the objects arrive compiled. An
+object is rebuilt only when a source of this folder is newer.
 """
 
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
 OBJECTS = SOURCES / "obj"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 FLAGS = ("-O2", "-g", "-target", "bpf", "-mcpu=v3", "-fno-strict-aliasing", *WARNINGS, "-c")
-LIBRARY_FLAGS = ("-O2", "-g", "-shared", "-fPIC", "-nostdlib", *WARNINGS)
+LIBRARY_FLAGS = (
+    "-O2",
+    "-g",
+    "-shared",
+    "-fPIC",
+    "-nostdlib",
+    "-ffp-contract=off",  # so that sums of fractions are those of Python
+    *WARNINGS,
+)
+PROCESSOR = Path("/proc/cpuinfo")
+WIDER: Mapping[str, Mapping[str, tuple[str, ...]]] = {"x86_64": {"avx2": ("-mavx2",)}}
+"""Libraries are built once more, by machine, for a feature that not all its processors have."""
 
 
 def object_path(program: str) -> Path:
@@ -24,8 +36,36 @@ def object_path(program: str) -> Path:
 
 
 def library_path(library: str) -> Path:
-    """Where the compiled library of `library` ("rings") is."""
-    return OBJECTS / f"{library}.so"
+    """Where the build of `library` ("rings") is that is the fastest here."""
+    return library_builds(library)[-1]
+
+
+def library_builds(library: str) -> tuple[Path, ...]:
+    """Every build of `library` that this processor runs: the plain one first, all alike."""
+    plain = OBJECTS / f"{library}.so"
+    wider = [plain.with_suffix(f".{feature}.so") for feature in _wider() if feature in _features()]
+    return plain, *wider
+
+
+def _wider() -> Mapping[str, tuple[str, ...]]:
+    return WIDER.get(platform.machine(), {})
+
+
+@cache
+def _features() -> frozenset[str]:
+    """What the kernel says of this processor."""
+    return frozenset(PROCESSOR.read_text().split())
+
+
+def _targets(source: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """What is made of a source, and with which flags."""
+    target = OBJECTS / source.name
+    if source.name.endswith(".bpf.c"):
+        yield target.with_suffix(".o"), FLAGS
+        return
+    yield target.with_suffix(".so"), LIBRARY_FLAGS
+    for feature, flags in _wider().items():
+        yield target.with_suffix(f".{feature}.so"), (*LIBRARY_FLAGS, *flags)
 
 
 def compile_stale() -> tuple[str, ...]:
@@ -34,13 +74,12 @@ def compile_stale() -> tuple[str, ...]:
     OBJECTS.mkdir(exist_ok=True)
     made: list[str] = []
     for source in sorted(SOURCES.glob("*.c")):
-        is_program = source.name.endswith(".bpf.c")
-        target = OBJECTS / source.with_suffix(".o" if is_program else ".so").name
         newest = max(newest_header, source.stat().st_mtime)
-        if target.exists() and target.stat().st_mtime >= newest:
-            continue
-        compile_source(source, target, FLAGS if is_program else LIBRARY_FLAGS)
-        made.append(target.name)
+        for target, flags in _targets(source):
+            if target.exists() and target.stat().st_mtime >= newest:
+                continue
+            compile_source(source, target, flags)
+            made.append(target.name)
     return tuple(made)
 
 

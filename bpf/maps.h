@@ -12,7 +12,8 @@
 #include "verdict.h"
 
 #define MAX_VIPS       16384
-#define RING_SLOTS     65537 /* prime, about 100 slots for each of 650 reals (Maglev, 5.3) */
+#define SLOT_BITS      16 /* of the hash; about 100 slots for each of 650 reals */
+#define RING_SLOTS     (1 << SLOT_BITS)
 #define SLOTS_TOGETHER 4
 #define SLOT_OWNERS    4 /* of a slot of a wide ring: the present one, and three before it */
 
@@ -56,6 +57,7 @@ struct vip_counter {
 
 _Static_assert(sizeof(struct vip) == 12, "VIP layout");
 _Static_assert(sizeof(struct vip_counter) == 40, "VIP counter layout");
+_Static_assert(RING_SLOTS % SLOTS_TOGETHER == 0, "every slot of a ring has its place");
 
 /* Slots of a ring side by side, so that a ring fills an eighth of a megabyte. */
 struct ring_slots {
@@ -69,7 +71,7 @@ const volatile struct ring_slots ring_slots_layout;
 struct ring {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, RING_SLOTS / SLOTS_TOGETHER + 1);
+	__uint(max_entries, RING_SLOTS / SLOTS_TOGETHER);
 	__type(key, __u32);
 	__type(value, struct ring_slots);
 };

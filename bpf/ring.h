@@ -1,8 +1,7 @@
 /*
- * From a flow to a real by the VIP's ring: the hash's upper half scaled to RING_SLOTS, which
- * costs a multiplication and no division. A ring is replaced whole by one pointer write, so a
- * packet sees the old ring or the new one. A VIP's service says whether its ring is the wide one,
- * whose slots know earlier owners too.
+ * From a flow to a real by the VIP's ring: the hash's upper bits are the slot. A ring is replaced
+ * whole by one pointer write, so a packet sees the old ring or the new one. A VIP's service says
+ * whether its ring is the wide one, whose slots know earlier owners too.
  */
 #pragma once
 
@@ -29,7 +28,7 @@ static __always_inline const struct real_value *find_live_real(__u32 index)
 
 static __always_inline __u32 slot_of(__u64 hash)
 {
-	return (__u32)((hash >> 32) * RING_SLOTS >> 32);
+	return (__u32)(hash >> (64 - SLOT_BITS));
 }
 
 /* The slot of a wide ring, or null. */

@@ -1,58 +1,9 @@
 /*
- * The ring of edge_lb/maglev.py, built by the host's own machine code: the same slots, step by
- * step; and the chains of edge_lb/owners.py. Not a BPF program: edge_lb/fastring.py calls it.
- * Touches no memory but its arguments, and needs no library.
+ * What is done with rings that rows.c has built, by the host's own machine code: the chains of
+ * edge_lb/owners.py, and what moves between two rings. Not a BPF program: edge_lb/fastring.py calls
+ * it. Touches no memory but its arguments, and needs no library.
  */
 #include <stdint.h>
-
-struct member {
-	uint32_t at;    /* where its walk stands */
-	uint32_t step;  /* of its walk, 1 .. slots - 1 */
-	uint32_t index; /* what is written into its slots */
-	uint32_t weight;
-	uint64_t saved; /* credit towards its next turn */
-};
-
-static inline int is_taken(const uint64_t *taken, uint32_t slot)
-{
-	return taken[slot / 64] >> slot % 64 & 1;
-}
-
-static inline uint32_t next_free(const struct member *member, const uint64_t *taken, uint32_t slots)
-{
-	uint32_t at = member->at;
-
-	while (is_taken(taken, at)) {
-		at += member->step;
-		if (at >= slots)
-			at -= slots;
-	}
-	return at;
-}
-
-/*
- * Members in turn order, with weights above zero; `heaviest` is the largest of them. `slots` is
- * prime; `taken` has a bit for each, all clear.
- */
-void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t count,
-		uint32_t heaviest, uint64_t *taken)
-{
-	uint32_t free = slots;
-
-	for (;;) {
-		for (struct member *member = members; member < members + count; member++) {
-			member->saved += member->weight;
-			if (member->saved < heaviest)
-				continue;
-			member->saved -= heaviest;
-			member->at = next_free(member, taken, slots);
-			taken[member->at / 64] |= 1ULL << member->at % 64;
-			ring[member->at] = (uint16_t)member->index;
-			if (!--free)
-				return;
-		}
-	}
-}
 
 /* A ring of positions into one of seats[position]; how many slots name a position beyond. */
 uint32_t seat_ring(uint16_t *ring, const uint16_t *shape, uint32_t slots, const uint16_t *seats,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from edge_lb.flow import address_octets, octets_hash, ring_knows_ports, slot_of_hash
 from edge_lb.held import IP_PROTOCOLS
-from edge_lb.maglev import RING_SLOTS
+from edge_lb.rendezvous import RING_SLOTS
 from edge_lb.socket_dump import Sockets, identity
 from gslb.fleet.history import SLOT_COUNT_MAX, VipFlows, pack_slots
 from gslb.fleet.model import Protocol, Vip

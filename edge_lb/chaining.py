@@ -15,7 +15,6 @@ from types import MappingProxyType
 
 from edge_lb.grace import Pair
 from edge_lb.history import Present, Written, write_down
-from edge_lb.maglev import Member
 from edge_lb.owners import (
     IN_USE,
     NO_CHAINS,
@@ -30,6 +29,7 @@ from edge_lb.owners import (
     lines_of,
 )
 from edge_lb.plan import CHAIN_OWNERS, Standings, dead_of
+from edge_lb.rendezvous import Member
 from edge_lb.rings import Rings, Weights, mark_of, weights_of
 from edge_lb.seats import Seats, seat_name
 from gslb.fleet.history import EdgeHistory, RealReport

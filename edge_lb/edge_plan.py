@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from edge_lb.agent import EdgeAgent
 from edge_lb.chaining import words_of
 from edge_lb.forecast import Situation, VipForecast, forecast
-from edge_lb.maglev import RING_SLOTS, WEIGHT_MAX
 from edge_lb.outlook import Outlook
+from edge_lb.rendezvous import RING_SLOTS, WEIGHT_MAX
 from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.model import Fleet, RealName

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from edge_lb.agent import EdgeAgent
 from edge_lb.changes import Changes
 from edge_lb.plan import left_empty
+from edge_lb.rendezvous import RING_SLOTS
 from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.health import OverrideKind
@@ -21,7 +22,6 @@ from gslb.service.admin import AdminRefusal
 from gslb.service.events import EventLog
 from gslb.service.lifecycle import ExitCode
 
-RING_SLOTS_TEXT = "65537"
 _YES = frozenset({"1", "true", "yes"})
 
 
@@ -132,6 +132,6 @@ def _told(changes: Changes) -> str:
     if not changes:
         return "nothing changes for any flow"
     return "; ".join(
-        f"{change.vip}: {change.words}, {change.slots} of {RING_SLOTS_TEXT} slots move"
+        f"{change.vip}: {change.words}, {change.slots} of {RING_SLOTS} slots move"
         for change in changes
     )

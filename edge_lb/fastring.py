@@ -1,25 +1,27 @@
-"""Rings of `edge_lb.maglev`, and chains of owners, by machine code: bpf/rings.c, through cffi.
+"""Rings of `edge_lb.rendezvous` and chains of owners by machine code: bpf/rows.c, bpf/rings.c.
 
-Owns the calling of that library. Used by `edge_lb.rings` and `edge_lb.owners`; `edge_lb.maglev`
-stays the reference of rings, and tests hold both equal. Pure: it checks and sorts in Python,
-and the library touches its arguments only.
+Owns the calling of these libraries, through cffi. Used by `edge_lb.rings` and `edge_lb.owners`;
+`edge_lb.rendezvous` stays the reference of rings, and tests hold both equal. Pure: it checks and
+sorts in Python, and the libraries touch their arguments only.
 """
 
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cffi
 
 from bpf.compile import library_path
-from edge_lb.maglev import RING_SLOTS, Member, in_turn, walk
+from edge_lb.rendezvous import RING_SLOTS, Member, in_order, seeds
 
-_DECLARATIONS = """
-struct member { uint32_t at, step, index, weight; uint64_t saved; };
-void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t count,
-                uint32_t heaviest, uint64_t *taken);
+_ROWS = """
+struct member { uint32_t seeds[2]; uint32_t weight, index, room; };
+void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t count);
+"""
+_RINGS = """
 uint32_t seat_ring(uint16_t *ring, const uint16_t *shape, uint32_t slots, const uint16_t *seats,
                    uint32_t count);
 uint32_t count_moved(const uint16_t *before, const uint16_t *after, uint32_t slots);
@@ -83,7 +85,7 @@ class Known:
     """Candidates by number, as the library reads them."""
 
     def __init__(self, candidates: Mapping[int, Candidate]) -> None:
-        ffi, _ = _library()
+        ffi, _ = _rings()
         self.numbers = max(candidates, default=0) + 1
         self.table = ffi.new("struct candidate[]", self.numbers)
         self._alive: list[Any] = []  # cffi frees what nothing holds
@@ -97,31 +99,25 @@ class Known:
                 self._alive.append(told)
 
 
-def build_ring(members: Sequence[Member]) -> "array[int]":
-    """What `maglev.build_ring` returns, and its ValueErrors, a hundred times faster."""
-    order = in_turn(members)
-    ring = empty_ring()
+def build_ring(
+    members: Sequence[Member], slots: int = RING_SLOTS, *, build: Path | None = None
+) -> "array[int]":
+    """What `rendezvous.build_ring` returns, and its ValueErrors, thousands of times faster.
+
+    `build` is one of `library_builds("rows")`, else the fastest of them.
+    """
+    order = in_order(members)
+    ring = array("H", bytes(2 * slots))
     if order:
-        ffi, library = _library()
-        walks = [walk(member.name) for member in order]
-        table = [
-            (at, step, member.index, member.weight, 0)
-            for member, (at, step) in zip(order, walks, strict=True)
-        ]
-        library.build_ring(
-            _view(ring),
-            RING_SLOTS,
-            ffi.new("struct member[]", table),
-            len(table),
-            max(member.weight for member in order),
-            ffi.new("uint64_t[]", RING_SLOTS // 64 + 1),
-        )
+        ffi, library = _library(build or library_path("rows"), _ROWS)
+        table = [(seeds(member.name), member.weight, member.index, 0) for member in order]
+        library.build_ring(_view(ring), slots, ffi.new("struct member[]", table), len(table))
     return ring
 
 
 def seat_ring(shape: "array[int]", seats: Sequence[int]) -> "array[int]":
     """The ring of `seats[position]` for each position in `shape`. IndexError for one beyond."""
-    _, library = _library()
+    _, library = _rings()
     ring = empty_ring()
     numbers = array("H", seats)
     if library.seat_ring(_view(ring), _view(shape), RING_SLOTS, _view(numbers), len(numbers)):
@@ -133,7 +129,7 @@ def step_between(before: "array[int]", after: "array[int]") -> Step:
     """What `after` has where it differs from `before`."""
     if len(before) != RING_SLOTS or len(after) != RING_SLOTS:
         raise ValueError("a ring has another number of slots")
-    ffi, library = _library()
+    ffi, library = _rings()
     slots, owners = array("I", bytes(4 * RING_SLOTS)), empty_ring()
     count = library.list_moved(
         _view(before), _view(after), RING_SLOTS, ffi.from_buffer("uint32_t[]", slots), _view(owners)
@@ -153,7 +149,7 @@ def build_chains(
     """
     if not 0 < depth < width or len(ring) != RING_SLOTS:
         raise ValueError(f"{depth} of {width} owners for {len(ring)} slots")
-    ffi, library = _library()
+    ffi, library = _rings()
     alive: list[Any] = []  # cffi frees what nothing holds
     table = ffi.new("struct earlier[]", len(earlier))
     for entry, one in zip(table, earlier, strict=True):
@@ -180,7 +176,7 @@ def moved(before: "array[int]", after: "array[int]") -> int:
     """How many slots have another real: the share of new flows that a change would move."""
     if len(before) != RING_SLOTS or len(after) != RING_SLOTS:
         raise ValueError("a ring has another number of slots")
-    _, library = _library()
+    _, library = _rings()
     return int(library.count_moved(_view(before), _view(after), RING_SLOTS))
 
 
@@ -188,7 +184,7 @@ def moved_flows(before: "array[int]", after: "array[int]", flows: bytes) -> int:
     """How many of `flows`, told by slot, are on slots with another real."""
     if {len(before), len(after), len(flows)} != {RING_SLOTS}:
         raise ValueError("rings or flows have another number of slots")
-    ffi, library = _library()
+    ffi, library = _rings()
     told = ffi.from_buffer("uint8_t[]", flows)
     return int(library.sum_moved(_view(before), _view(after), RING_SLOTS, told))
 
@@ -203,7 +199,7 @@ def compare_chains(
     sizes = width * RING_SLOTS, (width + 1) * RING_SLOTS
     if not 0 < depth < width or (len(before), len(after)) != sizes:
         raise ValueError("chains do not have the told width")
-    ffi, library = _library()
+    ffi, library = _rings()
     grown, lost = ffi.new("uint32_t *"), ffi.new("uint32_t *")
     library.compare_chains(_view(before), _view(after), RING_SLOTS, width, depth, grown, lost)
     return grown[0], lost[0]
@@ -214,13 +210,17 @@ def empty_ring() -> "array[int]":
     return array("H", bytes(2 * RING_SLOTS))
 
 
+def _rings() -> tuple[Any, Any]:
+    return _library(library_path("rings"), _RINGS)
+
+
 @cache
-def _library() -> tuple[Any, Any]:
+def _library(build: Path, declarations: str) -> tuple[Any, Any]:
     ffi = cffi.FFI()
-    ffi.cdef(_DECLARATIONS)
-    return ffi, ffi.dlopen(str(library_path("rings")))
+    ffi.cdef(declarations)
+    return ffi, ffi.dlopen(str(build))
 
 
 def _view(values: "array[int]") -> Any:
-    ffi, _ = _library()
+    ffi, _ = _rings()
     return ffi.from_buffer("uint16_t[]", values)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 
 from bpf.services import MULTIPLIER, WORD
-from edge_lb.maglev import RING_SLOTS
+from edge_lb.rendezvous import RING_SLOTS
 from gslb.fleet.model import Affinity, Fragments, VipOptions
 
 Address = IPv4Address | IPv6Address
@@ -18,6 +18,7 @@ Address = IPv4Address | IPv6Address
 SEED = 0x57A7905700000001
 FINISH = 0xBF58476D1CE4E5B9
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
+_BELOW_SLOT = 64 - (RING_SLOTS - 1).bit_length()
 _WORDS = Struct("<4I")  # sixteen octets as the CPU reads them in words of four
 
 
@@ -87,8 +88,8 @@ def slot(flow: Flow) -> int:
 
 
 def slot_of_hash(value: int) -> int:
-    """The slot of a flow's hash: its upper half, scaled."""
-    return (value >> 32) * RING_SLOTS >> 32
+    """The slot of a flow's hash: its upper bits."""
+    return value >> _BELOW_SLOT
 
 
 def _round(value: int, low: int, high: int) -> int:

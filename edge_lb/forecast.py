@@ -13,9 +13,9 @@ from ipaddress import IPv4Address
 
 from edge_lb.chaining import VipNow, chained_vips
 from edge_lb.changes import WEIGHTS_CHANGED, diff
-from edge_lb.maglev import Member
 from edge_lb.outlook import NOTHING_CHAINED, ChainForecast, Outlook, chain_forecasts, live_flows
 from edge_lb.plan import Plan, Standings, build_plan, site_members
+from edge_lb.rendezvous import Member
 from edge_lb.rings import Rings
 from edge_lb.seats import Seats, apart
 from gslb.fleet.health import RealState

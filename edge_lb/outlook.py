@@ -23,9 +23,9 @@ from edge_lb.chaining import (
 )
 from edge_lb.fastring import compare_chains, moved_flows
 from edge_lb.history import unwritten
-from edge_lb.maglev import RING_SLOTS
 from edge_lb.owners import Chains
 from edge_lb.plan import CHAIN_OWNERS, PlannedVip
+from edge_lb.rendezvous import RING_SLOTS
 from edge_lb.rings import Rings
 from gslb.fleet.history import EdgeHistory, unpack_slots
 

@@ -18,8 +18,8 @@ from types import MappingProxyType
 import msgspec
 
 from edge_lb.fastring import Candidate, Earlier, Known, build_chains
-from edge_lb.maglev import RING_SLOTS
 from edge_lb.plan import CHAIN_OWNERS
+from edge_lb.rendezvous import RING_SLOTS
 from edge_lb.rings import Members, Rings, Weights, mark_of
 from gslb.fleet.history import EdgeHistory, VipFlows, VipHistory, unpack_slots
 

@@ -14,7 +14,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 
-from edge_lb.maglev import Member
+from edge_lb.rendezvous import Member
 from edge_lb.rings import Rings
 from edge_lb.seats import Seats, seat_name
 from gslb.fleet.health import SERVING, RealState

@@ -28,10 +28,10 @@ from edge_lb.chaining import (
 )
 from edge_lb.grace import Pair, graces
 from edge_lb.history import Written, last_members, unwritten
-from edge_lb.maglev import Member
 from edge_lb.notice import Notice, heed
 from edge_lb.owners import Chains, Era, generation, join
 from edge_lb.plan import NextHop, Plan, Standings, VlanDevice, build_plan, members_of, site_members
+from edge_lb.rendezvous import Member
 from edge_lb.rings import Rings, weights_of
 from edge_lb.seats import Seats, seat_name
 from edge_lb.slow_start import next_step_s, ramped, serving_since

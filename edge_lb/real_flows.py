@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from edge_lb.maglev import RING_SLOTS
+from edge_lb.rendezvous import RING_SLOTS
 from gslb.fleet.health import Override
 from gslb.fleet.history import RealReport, VipFlows, unpack_slots
 from gslb.fleet.model import RealName

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 
 from bpf.maps import Map
 from bpf.program import Program
-from edge_lb.maglev import RING_SLOTS
 from edge_lb.plan import CHAIN_OWNERS
 
 SLOT_BYTES = 2
@@ -33,11 +32,11 @@ class RingMaps:
 
     def ring(self, vip_index: int) -> array[int]:
         """The narrow ring of a VIP as the kernel has it; empty when there is none."""
-        return self._read(NARROW, vip_index)[:RING_SLOTS]
+        return self._read(NARROW, vip_index)
 
     def chains(self, vip_index: int) -> array[int]:
         """The wide ring of a VIP, CHAIN_OWNERS indexes a slot; empty when there is none."""
-        return self._read(WIDE, vip_index)[: RING_SLOTS * CHAIN_OWNERS]
+        return self._read(WIDE, vip_index)
 
     def real(self, vip_index: int, slot: int) -> int:
         """The real that a VIP's narrow ring has in a slot; 0 for none."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from edge_lb.fastring import Step, build_ring, seat_ring, step_between
-from edge_lb.maglev import Member
+from edge_lb.rendezvous import Member
 
 SHAPES_MAX = 512  # 131 kB each: of what is in use, was until now, and of who comes and goes
 STEPS_OCTETS_MAX = 64 << 20  # of all steps between earlier rings

@@ -41,7 +41,7 @@ class VipRow(View, frozen=True):
 
 
 class RealRow(View, frozen=True):
-    """One real for one VIP, as one edge sees it. `slots` of 65,537, -1 where not known."""
+    """One real for one VIP, as one edge sees it. `slots` of 65,536, -1 where not known."""
 
     name: str
     vip: str

@@ -25,8 +25,8 @@ from math import inf
 
 from bpf.compile import compile_stale
 from edge_lb.history import Present, last_members, unwritten, write_down
-from edge_lb.maglev import Member
 from edge_lb.owners import Era, alive, chain, eras
+from edge_lb.rendezvous import Member
 from edge_lb.rings import Rings, Weights, weights_of
 from gslb.fleet.history import EdgeHistory
 from gslb.fleet.store import Reading, encode

@@ -30,8 +30,8 @@ from edge_lb.datapath import Datapath
 from edge_lb.filter import ALL_VIPS, Entry, EntryKey, FilterPlan, Pace, pace
 from edge_lb.filter_maps import FilterMaps
 from edge_lb.flow import Address, address_octets
-from edge_lb.maglev import RING_SLOTS
 from edge_lb.plan import CHAIN_OWNERS, NextHop, Plan, PlannedReal, PlannedVip, RealForwarding
+from edge_lb.rendezvous import RING_SLOTS
 from gslb.fleet.model import Encap, FilterAction, Protocol, Rate
 
 CLIENT = "100.0.0.255"  # restore.bpf.c counts in the second octet up, in the fourth down

@@ -6,8 +6,8 @@ from ipaddress import IPv4Address
 
 from bpf.workbench import TUNNEL_SOURCE
 from edge_lb.fastring import build_ring
-from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.plan import Plan, PlannedReal, PlannedVip, RealForwarding
+from edge_lb.rendezvous import RING_SLOTS, Member
 from gslb.fleet.model import Encap, Protocol, VipOptions
 
 VIP = IPv4Address("192.0.2.80")
@@ -39,7 +39,7 @@ def index_of(address: IPv4Address) -> int:
 
 
 def ring_of(indexes: Sequence[int]) -> "array[int]":
-    """A Maglev ring of equal shares."""
+    """A ring of equal shares."""
     return build_ring([Member(name=f"real-{i}", weight=1, index=i) for i in indexes])
 
 

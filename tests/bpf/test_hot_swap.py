@@ -86,7 +86,7 @@ FAULTS = {
         "PASSED_NOT_VIP, wanted FORWARDED_NEW",
     ),
     "reads another ring": (
-        *("return (__u32)((hash >> 32) *", "return (__u32)((hash >> 33) *"),
+        *("return (__u32)(hash >> (64 - SLOT_BITS))", "return (__u32)(hash >> 49)"),
         "to another real than the ring's",
     ),
     "remembers nothing": (
@@ -262,6 +262,19 @@ def test_a_map_that_is_no_counter_is_refused_by_name_and_the_old_program_runs_on
     with pytest.raises(errors.LayoutMismatchError, match="pinned map reals"):
         other(pin_dir, variant("#define MAX_REALS ", "#define MAX_REALS -1 + ")).open()
 
+    assert attached_tag(pin_dir) == before
+
+
+def test_rings_of_another_number_of_slots_are_refused_by_name_and_the_mend_is_told(
+    running: Datapath, pin_dir: Path, variant: Variant
+):
+    before = attached_tag(pin_dir)
+    other_slots = variant("max_entries, RING_SLOTS / SLOTS", "max_entries, 1 + RING_SLOTS / SLOTS")
+
+    with pytest.raises(errors.LayoutMismatchError, match="pinned map rings") as refused:
+        other(pin_dir, other_slots).open()
+
+    assert "waypost datapath unload" in refused.value.mend
     assert attached_tag(pin_dir) == before
 
 

@@ -28,7 +28,6 @@ from bpf.workbench import NEAR_REAL, Workbench
 from edge_lb.datapath import Datapath
 from edge_lb.flow import Flow, slot
 from edge_lb.layers import chain_in, decode
-from edge_lb.maglev import RING_SLOTS
 from edge_lb.plan import (
     CHAIN_OWNERS,
     NextHop,
@@ -37,6 +36,7 @@ from edge_lb.plan import (
     RealForwarding,
     VlanTag,
 )
+from edge_lb.rendezvous import RING_SLOTS
 from edge_lb.trace import Described, trace
 from gslb.fleet.model import Encap, FlowMemory
 

@@ -27,7 +27,7 @@ from test_real_agent import SECOND_VIP, VIP, VIP_V6, RealHost, client_with_route
 
 from edge_lb import socket_dump
 from edge_lb.flow import Flow, slot
-from edge_lb.maglev import RING_SLOTS
+from edge_lb.rendezvous import RING_SLOTS
 from gslb.fleet.history import RealReport, unpack_slots
 from gslb.fleet.sqlite_store import SqliteStore
 from ops.lab.world import inside

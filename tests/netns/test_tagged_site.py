@@ -63,7 +63,7 @@ from pathlib import Path
 from bpf.program import interface_index
 from edge_lb.datapath import Datapath
 from edge_lb.fastring import build_ring
-from edge_lb.maglev import Member
+from edge_lb.rendezvous import Member
 from edge_lb.plan import NextHop, Plan, PlannedReal, PlannedVip, RealForwarding, VlanTag
 from gslb.fleet.model import Encap, Protocol
 

@@ -10,7 +10,6 @@ from zlib import decompress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.owners import (
     SETTLE_S,
     Chains,
@@ -24,6 +23,7 @@ from edge_lb.owners import (
     lines_of,
 )
 from edge_lb.plan import CHAIN_OWNERS
+from edge_lb.rendezvous import RING_SLOTS, Member
 from edge_lb.rings import Rings, weights_of
 from gslb.fleet.history import (
     EdgeHistory,

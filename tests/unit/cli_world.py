@@ -229,14 +229,14 @@ FLOW = views.FlowWhere(
 PLAN = views.PlanView(
     subject="fleet.toml 9f3c1a00beef -> 51d0aa00c0de",
     slots=87_382,
-    slots_total=196_611,
-    share=87_382 / 196_611,
+    slots_total=196_608,
+    share=87_382 / 196_608,
     flows=-1,
     vips=(
         views.PlanRow(
             vip="web-fra-a",
             slots=21_845,
-            share=21_845 / 65_537,
+            share=21_845 / 65_536,
             flows=1_204,
             chains_grow=21_800,
             chains_full=45,
@@ -249,7 +249,7 @@ PLAN = views.PlanView(
         ),
         views.PlanRow(
             vip="dns-fra",
-            slots=65_537,
+            slots=65_536,
             share=1.0,
             flows=-1,
             chains_grow=0,
@@ -262,7 +262,7 @@ PLAN = views.PlanView(
 )
 
 DRAIN_PLAN = views.PlanView(
-    subject="drain fra-web2", slots=0, slots_total=196_611, share=0.0, flows=0, vips=()
+    subject="drain fra-web2", slots=0, slots_total=196_608, share=0.0, flows=0, vips=()
 )
 
 TRACE = views.Trace(

@@ -12,7 +12,7 @@ import pytest
 from edge_lb.census import Census
 from edge_lb.flow import Flow, as_ring_sees, slot
 from edge_lb.held import IP_PROTOCOLS
-from edge_lb.maglev import RING_SLOTS
+from edge_lb.rendezvous import RING_SLOTS
 from edge_lb.socket_dump import Sockets, gather, identity, question
 from gslb.fleet.history import SLOT_COUNT_MAX, VipFlows, unpack_slots
 from gslb.fleet.model import (

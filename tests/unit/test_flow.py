@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 from edge_lb.flow import Flow, address_from_octets, address_octets, flow_hash, slot
-from edge_lb.maglev import RING_SLOTS
+from edge_lb.rendezvous import RING_SLOTS
 
 KNOWN_HASH = 0xD17F1022A1E6E221  # every edge must agree on it
 KNOWN_HASH_V6 = 0x847138312BB7B811

@@ -11,7 +11,6 @@ from site_fleet import FRA, TLS, WEB1, WEB2, WEB3, WWW, fleet, real, without
 
 from edge_lb.changes import diff
 from edge_lb.fastring import build_ring
-from edge_lb.maglev import RING_SLOTS, Member
 from edge_lb.plan import (
     Plan,
     RealForwarding,
@@ -20,6 +19,7 @@ from edge_lb.plan import (
     forwarding,
     left_empty,
 )
+from edge_lb.rendezvous import RING_SLOTS, Member
 from edge_lb.rings import Rings
 from edge_lb.seats import Seats, assign
 from gslb.fleet.health import RealState
@@ -187,7 +187,7 @@ def test_diff_tells_slots_and_states_of_the_vip_that_changed():
 
     assert change.vip == "www"
     assert change.words == "web2 up -> down"
-    assert RING_SLOTS // 3 <= change.slots < RING_SLOTS // 3 + RING_SLOTS // 20
+    assert change.slots == shares(plan(), "www")["web2"], "its own, and no other's"
 
 
 def test_diff_tells_what_came_and_what_left():

@@ -11,10 +11,10 @@ import pytest
 from site_fleet import FRA, WEB1, WEB2, WEB3, WWW, fleet, real, vip
 
 from edge_lb.chaining import words_of
-from edge_lb.maglev import RING_SLOTS
 from edge_lb.notice import NOTICE_S
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
+from edge_lb.rendezvous import RING_SLOTS
 from edge_lb.seats import Seats, assign, seat_name
 from gslb.fleet.health import EdgeReport, RealState
 from gslb.fleet.history import EdgeHistory, RealReport, VipFlows, VipHistory, pack_slots
@@ -376,7 +376,7 @@ def share(draft: Draft, seat: int) -> float:
 def test_an_edges_first_plan_starts_nobody_slowly():
     edge = slow()
 
-    assert share(edge.plan(1000.0), edge.seat("web2")) == pytest.approx(1 / 3, rel=0.01)
+    assert share(edge.plan(1000.0), edge.seat("web2")) == pytest.approx(1 / 3, rel=0.05)
 
 
 @pytest.mark.parametrize("gone", [{"drained": frozenset({WEB2})}, {"down": frozenset({WEB2})}])
@@ -386,12 +386,12 @@ def test_a_real_that_comes_back_gets_its_share_in_steps(gone: dict[str, frozense
     edge.plan(1010.0, **gone)
 
     back = edge.plan(1020.0)
-    assert share(back, edge.seat("web2")) == pytest.approx(13 / 213, rel=0.01)
+    assert share(back, edge.seat("web2")) == pytest.approx(13 / 213, rel=0.05)
     assert back.due_s == 1030.0
     assert edge.planner.is_stale(edge.holdings, edge.at(1030.0))
-    assert share(edge.plan(1030.0), edge.seat("web2")) == pytest.approx(25 / 225, rel=0.01)
+    assert share(edge.plan(1030.0), edge.seat("web2")) == pytest.approx(25 / 225, rel=0.05)
     whole = edge.plan(1090.0)
-    assert share(whole, edge.seat("web2")) == pytest.approx(1 / 3, rel=0.01)
+    assert share(whole, edge.seat("web2")) == pytest.approx(1 / 3, rel=0.05)
     assert whole.due_s >= 1000.0 + AGE_S
     turns = edge.planner.history.vips[0].turns
     assert [turn.changed for turn in turns] == [{"web2": weight} for weight in (0, 13, 25, 100)]
@@ -411,4 +411,4 @@ def test_a_new_real_starts_slowly_and_a_restart_does_not_hurry_it():
 
     again = Edge(edge.fleet, before=edge.planner).plan(1025.0)
 
-    assert share(again, edge.seat("web4")) == pytest.approx(25 / 325, rel=0.01)
+    assert share(again, edge.seat("web4")) == pytest.approx(25 / 325, rel=0.05)

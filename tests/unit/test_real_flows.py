@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from edge_lb import real_flows
-from edge_lb.maglev import RING_SLOTS
 from edge_lb.real_flows import SILENT_S, RealFlows
+from edge_lb.rendezvous import RING_SLOTS
 from gslb.fleet.health import Override, OverrideKind
 from gslb.fleet.history import RealReport, VipFlows, pack_slots
 from gslb.fleet.model import RealName
