@@ -7,6 +7,7 @@ chains that are none. Pure.
 from bpf.packets import (
     ICMP,
     ICMPV6,
+    MORE_FRAGMENTS,
     TCP,
     UDP,
     chain,
@@ -16,6 +17,7 @@ from bpf.packets import (
     ipv4,
     ipv6,
     tcp,
+    udp,
 )
 from bpf.real_trial import (
     NARROW_REAL,
@@ -33,6 +35,26 @@ from bpf.workbench import SILENT_REAL
 ROUTER = "198.51.100.254"
 ICMP_UNREACHABLE, ICMP_ECHO, ICMPV6_ECHO = 3, 8, 128
 OCCUPIED_HEADROOM = 212  # metadata that leaves less than two VLAN tags before the packet
+
+FRAGMENTING, FRAGMENTING_V6 = "198.51.100.71", "2001:db8:c::71"
+STAYING = "198.51.100.72"  # its datagrams find nobody else
+FRAGMENT = 44
+
+
+def part(offset: int, client: str = FRAGMENTING) -> bytes:
+    """A fragment of a UDP datagram that no socket here awaits; the first one has its ports."""
+    if not offset:
+        whole = udp(40000, 53, bytes(16))
+        return ipv4(client, BOUND_VIP, UDP, whole, fragment=MORE_FRAGMENTS)
+    return ipv4(client, BOUND_VIP, UDP, bytes(24), fragment=offset)
+
+
+def part_v6(offset: int) -> bytes:
+    """The same of IPv6."""
+    header = fragment_header(UDP, offset, more=not offset)
+    payload = bytes(24) if offset else udp(40000, 53, bytes(16))
+    return ipv6(FRAGMENTING_V6, BOUND_VIP_V6, FRAGMENT, header + payload)
+
 
 _NOT_OF_THE_VIP = ipv4(OTHER, CLIENT, TCP, bytes(8))
 _STRAY = ipv4(CLIENT, BOUND_VIP, TCP, tcp(40000, 80))
@@ -90,9 +112,32 @@ _UNASKED = (
         name="a later fragment of IPv6",
         make=always(
             chained(
-                ipv6(CLIENT_V6, BOUND_VIP_V6, 44, fragment_header(UDP, 3, more=False) + bytes(16))
+                ipv6(
+                    CLIENT_V6,
+                    BOUND_VIP_V6,
+                    FRAGMENT,
+                    fragment_header(UDP, 3, more=False) + bytes(16),
+                )
             )
         ),
+    ),
+    ChainCase(
+        verdict="HANDED_ON",
+        name="a later fragment whose first one was handed on",
+        make=always(chained(part(2))),
+        before=chained(part(0)),
+    ),
+    ChainCase(
+        verdict="HANDED_ON",
+        name="a later fragment of IPv6 whose first one was handed on",
+        make=always(chained(part_v6(2))),
+        before=chained(part_v6(0)),
+    ),
+    ChainCase(
+        verdict="PASSED_UNASKED",
+        name="a later fragment whose first one stayed",
+        make=always(chained(part(2, client=STAYING))),
+        before=chained(part(0, client=STAYING), tried=1),
     ),
     ChainCase(
         verdict="PASSED_UNASKED",

@@ -34,8 +34,9 @@ struct {
 
 /*
  * Whether some other real may hold the packet's flow: its slot moved, or flow memory knew better. A
- * SYN goes to the present owner alone; a later fragment follows its first one; a connection id is
- * the word of the very real that holds the connection.
+ * SYN goes to the present owner alone; a connection id is the word of the very real that holds the
+ * connection. A later fragment takes the chain of its first one, to follow it where it is handed
+ * on.
  */
 static __always_inline int wants_chain(const struct packet *packet, const struct vip *vip,
 				       const struct chain_slot *slot, const struct real_value *real,
@@ -44,7 +45,7 @@ static __always_inline int wants_chain(const struct packet *packet, const struct
 	return slot && vip->flags & VIP_HANDS_ON &&
 	       (has_moved(slot) || slot->owners[0] != packet->real_index) &&
 	       real->encap == ENCAP_GUE && !packet->starts_connection &&
-	       packet->fragment != FRAGMENT_LATER && chosen_by != VERDICT_FORWARDED_QUIC;
+	       chosen_by != VERDICT_FORWARDED_QUIC;
 }
 
 /* Puts an address behind those that are there. */

@@ -5,19 +5,11 @@
  */
 #pragma once
 
+#include "datagram.h"
 #include "maps.h"
 #include "parse.h"
 
 #define MAX_DATAGRAMS 16384 /* under way at once; the oldest gives way */
-
-const volatile __u64 fragment_age_ns = 30ULL * 1000 * 1000 * 1000; /* the sender reuses its ids */
-
-struct datagram_key {
-	struct address client;
-	struct address vip;
-	__be32 id; /* of IPv4: 16 bits */
-	__u32 protocol;
-};
 
 struct datagram_value {
 	__be16 client_port;
@@ -28,7 +20,6 @@ struct datagram_value {
 	__u64 seen_ns; /* CLOCK_MONOTONIC */
 };
 
-_Static_assert(sizeof(struct datagram_key) == 40, "datagram key layout");
 _Static_assert(sizeof(struct datagram_value) == 24, "datagram value layout");
 
 struct {

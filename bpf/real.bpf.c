@@ -2,8 +2,8 @@
  * The real server's end of the tunnel: takes the client's packet out of GUE or IPIP and gives it to
  * the stack, where the VIP is an address of the loopback. A packet that came with an owner chain
  * stays only if a socket here holds its flow, or if no other real is left to ask; else it is handed
- * on. Every pairing of IPv4 and IPv6, outside and inside. Attached to the interface that tunnel
- * packets come in by; all else passes untouched.
+ * on, and its later fragments with it. Every pairing of IPv4 and IPv6, outside and inside. Attached
+ * to the interface that tunnel packets come in by; all else passes untouched.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
@@ -12,6 +12,7 @@
 #include "bound.h"
 #include "chain.h"
 #include "cursor.h"
+#include "followers.h"
 #include "hand_on.h"
 #include "heard.h"
 #include "link.h"
@@ -103,13 +104,20 @@ static __always_inline enum verdict follow_chain(struct xdp_md *ctx, const struc
 						 int is_bound, __u32 *ifindex)
 {
 	enum verdict verdict = VERDICT_UNDECIDED;
+	struct datagram_key datagram = {};
+	int fragment = FRAGMENT_NONE;
 
-	if (is_bound)
-		verdict = ask_own_sockets(ctx, tunnel);
+	if (is_bound) {
+		fragment = read_fragment(ctx, tunnel, &datagram);
+		if (fragment != FRAGMENT_LATER || !was_led_away(&datagram))
+			verdict = ask_own_sockets(ctx, tunnel);
+	}
 	if (verdict == VERDICT_PASSED_OWN_SOCKET || verdict == VERDICT_PASSED_SYN_COOKIE)
 		count(&depths, tunnel->next, tunnel->frame_bytes);
 	if (verdict == VERDICT_UNDECIDED)
 		verdict = hand_on(ctx, tunnel, ifindex);
+	if (fragment == FRAGMENT_FIRST)
+		leave_word(&datagram, verdict == VERDICT_HANDED_ON);
 	if (verdict != VERDICT_UNDECIDED)
 		return verdict;
 	return is_bound ? VERDICT_PASSED_LAST_RESORT : VERDICT_DROPPED_NOT_BOUND;

@@ -48,11 +48,15 @@ Make = Callable[[OwnSockets], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainCase:
-    """A verdict, and the frame that earns it, made when its sockets are there."""
+    """A verdict, and the frame that earns it, made when its sockets are there.
+
+    The frame `before` it, if there is one, is not counted.
+    """
 
     verdict: str
     name: str
     make: Make
+    before: bytes = b""
     metadata: int = 0
 
 
@@ -123,6 +127,8 @@ class Unwrapper:
         """Runs one case: the action, and the one counter that moved, must be the case's."""
         with OwnSockets() as sockets:
             frame = case.frame if isinstance(case, Case) else case.make(sockets)
+            if isinstance(case, ChainCase) and case.before:
+                self.program.test_run(case.before, ifindex=self.bench.in_ifindex)
             counts = verdict_counts(self.program)
             result = self.program.test_run(
                 bytes(case.metadata) + frame,

@@ -10,9 +10,9 @@ enum verdict {
 	VERDICT_PASSED_OWN_SOCKET,    /* with a chain: a socket here holds its flow */
 	VERDICT_PASSED_SYN_COOKIE,    /* with a chain: its cookie is of a listener here */
 	VERDICT_PASSED_SYN,           /* with a chain: it begins a flow, so it stays */
-	VERDICT_PASSED_UNASKED,     /* with a chain: a ping, a later fragment, another protocol; no
-				       socket can be asked about it */
-	VERDICT_PASSED_LAST_RESORT, /* no real of the chain holds its flow; the stack says so */
+	VERDICT_PASSED_UNASKED,       /* with a chain: a ping, a fragment whose first one was not
+					 handed on, another protocol; no socket can be asked */
+	VERDICT_PASSED_LAST_RESORT,   /* no real of the chain holds its flow; the stack says so */
 
 	VERDICT_DROPPED_GUE_SHORT,       /* the tunnel's header or its options are cut off */
 	VERDICT_DROPPED_GUE_VERSION,     /* neither variant 0, nor known to us */

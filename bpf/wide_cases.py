@@ -148,9 +148,10 @@ WIDE_CASES = (
     ),
     Case(
         verdict="FORWARDED_FRAGMENT",
-        name="a later fragment follows the first one's first real",
+        name="a later fragment follows the first one, with its chain",
         frame=fragment(CHAINED, 1),
         before=with_first_fragment,
+        candidates=3,
     ),
     Case(
         verdict="FORWARDED_NEW",

@@ -172,13 +172,14 @@ def test_owners_that_cannot_take_a_chain_leave_the_packet_as_it_always_was(
     assert chain_counts(balancer.program) == before
 
 
-def test_a_syn_and_a_later_fragment_carry_none(balancer: Balancer):
+def test_a_syn_carries_none_and_a_later_fragment_that_of_its_first_one(balancer: Balancer):
     with_first_fragment(balancer)
 
     syn = read_wrapped(sent(balancer, segment(CHAINED, flags=SYN)))
     later = read_wrapped(sent(balancer, fragment(CHAINED, 1)))
 
-    assert syn.options == later.options == b""
+    assert syn.options == b""
+    assert later.options == CHAINS[CHAINED]
     assert later.outer.destination == syn.outer.destination
 
 

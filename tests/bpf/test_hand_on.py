@@ -19,6 +19,7 @@ from bpf.packets import (
     chain,
     checksum,
     ethernet,
+    fragment_header,
     frame_of,
     gue,
     ip,
@@ -45,7 +46,9 @@ from bpf.real_trial import (
 )
 from bpf.trial import (
     BOUND_VIP,
+    BOUND_VIP_V6,
     CLIENT,
+    CLIENT_V6,
     IP_OPTIONS,
     TUNNEL_END,
     TUNNEL_END_V6,
@@ -151,6 +154,25 @@ def test_options_of_the_outer_header_stay_and_its_checksum_is_right(unwrapper: U
     assert after.outer.checksum_ok
     assert frame[ETHERNET_BYTES + 20 : ETHERNET_BYTES + 24] == IP_OPTIONS
     assert str(after.outer.destination) == OTHER_REAL
+
+
+def test_a_later_fragment_follows_its_first_one_of_its_own_datagram_alone(unwrapper: Unwrapper):
+    def datagram(number: int, offset: int) -> bytes:
+        payload = bytes(24) if offset else udp(40000, 53, bytes(16))
+        fragment = fragment_header(UDP, offset, more=not offset, datagram=number)
+        return ipv6(CLIENT_V6, BOUND_VIP_V6, 44, fragment + payload)
+
+    early, _ = run(unwrapper, chained(datagram(1, 2)))
+    first, way = run(unwrapper, chained(datagram(1, 0)))
+    later, frame = run(unwrapper, chained(datagram(1, 2)))
+    of_another, _ = run(unwrapper, chained(datagram(2, 2)))
+    first_again, _ = run(unwrapper, chained(datagram(1, 0), tried=1))
+    stays, _ = run(unwrapper, chained(datagram(1, 2)))
+
+    assert (early, first, later, of_another) == (XDP_PASS, XDP_TX, XDP_TX, XDP_PASS)
+    assert (first_again, stays) == (XDP_PASS, XDP_PASS)
+    assert read_wrapped(frame).outer.destination == read_wrapped(way).outer.destination
+    assert read_wrapped(frame).inner == datagram(1, 2)
 
 
 @settings(

@@ -179,6 +179,23 @@ class ChainWorld:
             client.settimeout(PATIENCE_S)
             yield client
 
+    @contextmanager
+    def datagrams(self, real: str, vip: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+        """Two UDP sockets, the client's and one of a real that is connected to it."""
+        family = AF_INET6 if ":" in vip else AF_INET
+        with inside(self.namespaces[real]):
+            server = socket.socket(family, socket.SOCK_DGRAM)
+        with inside(self.world.far):
+            client = socket.socket(family, socket.SOCK_DGRAM)
+        with server, client:
+            server.bind((vip, 80))
+            client.bind((CLIENT_V6 if family == AF_INET6 else CLIENT, 0))
+            server.connect(client.getsockname())
+            client.connect((vip, 80))
+            for end in (client, server):
+                end.settimeout(PATIENCE_S)
+            yield client, server
+
     def status(self, name: str) -> Status:
         return self.world.ask(self.admin(name), "/status", Status)
 

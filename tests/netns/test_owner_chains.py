@@ -70,6 +70,26 @@ def test_a_connection_of_the_last_candidate_goes_on_and_a_stray_gets_its_reset(
 
 
 @pytest.mark.parametrize("vip", [VIP, VIP_V6], ids=["v4", "v6"])
+def test_all_fragments_of_a_datagram_follow_the_first_one(chains: ChainWorld, vip: str) -> None:
+    chains.start_agents()
+    whole = bytes(range(256)) * 12  # three fragments
+    chains.lead("web3")
+    with chains.datagrams("web3", vip) as (client, server):
+        chains.lead("web1", "web3")
+
+        arrived = [_arrived(client, server, whole) for _ in range(3)]
+
+    assert arrived == [whole] * 3
+    assert chains.counted("web1")["HANDED_ON"] >= 9
+    assert chains.counted("web1")["PASSED_UNASKED"] == 0
+
+
+def _arrived(client: socket.socket, server: socket.socket, datagram: bytes) -> bytes:
+    client.send(datagram)
+    return server.recv(10_000)
+
+
+@pytest.mark.parametrize("vip", [VIP, VIP_V6], ids=["v4", "v6"])
 def test_sockets_of_a_container_are_asked_and_counted_too(chains: ChainWorld, vip: str) -> None:
     box = chains.contain("web3")
     absent = "/run/netns/not-there"
