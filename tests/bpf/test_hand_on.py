@@ -247,21 +247,21 @@ def test_the_generation_of_each_edge_is_kept_but_not_that_of_reals(unwrapper: Un
         datagram = udp(50000, GUE_PORT, gue(STRAY, options=options))
         run(unwrapper, frame_of(ipv4(edge, TUNNEL_END, UDP, datagram)))
 
-    say("10.50.0.71", 5)
-    say("10.50.0.71", 6)
-    say("10.50.0.72", 4)
-    say("10.50.0.73", 9, had=1)
-    run(unwrapper, frame_of(ipv4("10.50.0.74", TUNNEL_END, UDP, udp(1, GUE_PORT, gue(STRAY)))))
+    say("10.49.0.71", 5)
+    say("10.49.0.71", 6)
+    say("10.49.0.72", 4)
+    say("10.49.0.73", 9, had=1)
+    run(unwrapper, frame_of(ipv4("10.49.0.74", TUNNEL_END, UDP, udp(1, GUE_PORT, gue(STRAY)))))
 
     heard = unwrapper.program.maps["edges_heard"]
     keys = set(heard.keys())
-    assert mapped("10.50.0.73") not in keys
-    assert mapped("10.50.0.74") not in keys
+    assert mapped("10.49.0.73") not in keys
+    assert mapped("10.49.0.74") not in keys
     said = {}
     for number in (71, 72):
         (newest,) = (
             record
-            for record in heard.each_cpu(mapped(f"10.50.0.{number}"))
+            for record in heard.each_cpu(mapped(f"10.49.0.{number}"))
             if record.integer("packets")
         )
         said[number] = newest.integer("packets"), newest.integer("generation")
