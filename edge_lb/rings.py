@@ -9,15 +9,23 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import pairwise
 
-from edge_lb.fastring import Step, build_ring, seat_ring, step_between
+from edge_lb.fastring import (
+    Ranking,
+    Step,
+    build_ring,
+    seat_ring,
+    step_between,
+)
 from edge_lb.rendezvous import Member
 
 SHAPES_MAX = 512  # 131 kB each: of what is in use, was until now, and of who comes and goes
 STEPS_OCTETS_MAX = 64 << 20  # of all steps between earlier rings
+TOGETHER_MIN = 32  # rings: to rank all members takes as long as to build a dozen
 NUMBERS_MAX = 1 << 15  # of names, in 16 bits; there is room for as many more in one call
 
 Weights = tuple[tuple[str, int], ...]
@@ -41,6 +49,47 @@ def mark_of(members: Iterable[tuple[str, int]]) -> int:
     for name, weight in members:
         found ^= mark(name, weight)
     return found
+
+
+def shapes_of(sets: Sequence[Weights]) -> Iterator[array[int]]:
+    """The shape of each set, in order. Many in a row with much in common are built together."""
+    place = 0
+    while place < len(sets):
+        members, end = _alike(sets, place)
+        if end - place < TOGETHER_MIN:
+            yield from map(build_shape, sets[place:end])
+        else:
+            ranking = Ranking(members)
+            yield from map(ranking.shape, sets[place:end])
+        place = end
+
+
+def build_shape(weights: Weights) -> array[int]:
+    """The ring of positions in `weights`, from 1."""
+    return build_ring(
+        [
+            Member(name=name, weight=weight, index=position)
+            for position, (name, weight) in enumerate(weights, 1)
+        ]
+    )
+
+
+def _alike(sets: Sequence[Weights], first: int) -> tuple[set[tuple[str, int]], int]:
+    """All members of some sets from `first` on, and where these end.
+
+    Each of them has half of the weight at least: else a ranking of all would seldom serve it.
+    """
+    members = set(sets[first])
+    total = least = sum(weight for _, weight in members)
+    for place in range(first + 1, len(sets)):
+        fresh = set(sets[place]) - members
+        grown = total + sum(weight for _, weight in fresh)
+        least = min(least, sum(weight for _, weight in sets[place]))
+        if grown > 2 * least or len(members) + len(fresh) > NUMBERS_MAX:
+            return members, place
+        members |= fresh
+        total = grown
+    return members, len(sets)
 
 
 class Members:
@@ -100,12 +149,7 @@ class Rings:
         """The ring of positions in `weights`, from 1; kept until `shapes_max` others were used."""
         shape = self._shapes.pop(weights, None)
         if shape is None:
-            shape = build_ring(
-                [
-                    Member(name=name, weight=weight, index=position)
-                    for position, (name, weight) in enumerate(weights, 1)
-                ]
-            )
+            shape = build_shape(weights)
         self._shapes[weights] = shape
         if len(self._shapes) > self._shapes_max:
             del self._shapes[next(iter(self._shapes))]
@@ -123,24 +167,22 @@ class Rings:
         """
         if len(self._numbers) > NUMBERS_MAX:
             self._numbers, self._steps, self._octets = {}, {}, 0
-        found: list[Step] = []
-        last: tuple[int, array[int]] | None = None  # shapes of long histories may be gone
-        for place, (here, weights) in enumerate(sets):
-            if not place:
-                last = here, self._by_number(weights)
-                found.append(Step(owners=last[1]))
-                continue
-            before, earlier = sets[place - 1]
-            step = self._steps.pop((before, here), None)
+        pairs = [(before, here) for (before, _), (here, _) in pairwise(sets)]
+        needed = {0} | {
+            at + side for at, pair in enumerate(pairs) if pair not in self._steps for side in (0, 1)
+        }
+        rings = self._numbered([sets[at][1] for at in sorted(needed)])
+        last = next(rings)
+        found = [Step(owners=last)]
+        for place, pair in enumerate(pairs, 1):
+            ring = next(rings) if place in needed else last
+            step = self._steps.pop(pair, None)
             if step is None:
-                if last is None or last[0] != before:
-                    last = before, self._by_number(earlier)
-                ring = self._by_number(weights)
-                step = step_between(last[1], ring)
-                last = here, ring
+                step = step_between(last, ring)
                 self._octets += step.octets
-            self._steps[before, here] = step
+            self._steps[pair] = step
             found.append(step)
+            last = ring
         while self._octets > STEPS_OCTETS_MAX and self._steps:
             self._octets -= self._steps.pop(next(iter(self._steps))).octets
         return found
@@ -149,7 +191,15 @@ class Rings:
         """Keep what was asked for since the last call only."""
         self._built, self._used = self._used, {}
 
-    def _by_number(self, weights: Weights) -> array[int]:
-        """The ring of the numbers of these names."""
-        numbers = [self._numbers.setdefault(name, len(self._numbers) + 1) for name, _ in weights]
-        return seat_ring(self.shape(weights), [0, *numbers])
+    def _numbered(self, sets: Sequence[Weights]) -> Iterator[array[int]]:
+        """The ring of each set, in order, by numbers of names. Of many, few shapes are kept."""
+        absent = [weights for weights in sets[1:] if weights not in self._shapes]
+        together = shapes_of(absent) if len(absent) >= TOGETHER_MIN else None
+        rest = set(absent) if together is not None else set[Weights]()
+        for place, weights in enumerate(sets):
+            is_absent = place > 0 and weights in rest
+            shape = next(together) if together is not None and is_absent else self.shape(weights)
+            numbers = [
+                self._numbers.setdefault(name, len(self._numbers) + 1) for name, _ in weights
+            ]
+            yield seat_ring(shape, [0, *numbers])

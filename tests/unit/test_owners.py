@@ -20,7 +20,7 @@ from edge_lb.fastring import (
     step_between,
 )
 from edge_lb.history import last_members
-from edge_lb.owners import Chains, Told, alive, chain, eras
+from edge_lb.owners import Chains, Era, Told, alive, chain, eras
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.rendezvous import RING_SLOTS, Member
 from edge_lb.rings import Rings, mark_of, weights_of
@@ -328,3 +328,22 @@ def test_chains_that_grow_and_those_that_lose_an_owner_are_counted_by_slot():
     )
     with pytest.raises(ValueError, match="told width"):
         compare_chains(was, was, width=4, depth=3)
+
+
+def test_who_is_expected_last_is_a_candidate_though_the_era_before_had_none():
+    """What differs between rings is asked alone: not where the later one is believed less."""
+    lost = Era.of(weights_of({**ALL, "web4": 100}), 900.0)
+    expected = Era.of(weights_of(ALL))  # behind the lost one, as `coming` members are
+    asked = {
+        "depth": 3,
+        "age_s": AGE_S,
+        "rings": RINGS,
+        "told": {"web2": counted(990.0, NO_FLOWS)},
+    }
+
+    empty = chain(ring_of(without("web2")), (lost,), SEATS, **asked)
+    made = chain(ring_of(without("web2")), (lost, expected), SEATS, **asked)
+
+    assert all(2 not in owners for owners in shapes(empty))
+    had = Counter(ring_of(ALL))[2]
+    assert sum(number for owners, number in shapes(made).items() if 2 in owners) == had
