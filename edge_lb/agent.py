@@ -105,6 +105,7 @@ class EdgeAgent:
             events,
             drained=lambda: self.drained,
             is_chained=lambda: self.planner.has_chains,
+            used=lambda: self.planner.past.used(),
             hear=self._on_reports,
         )
         self.publisher = Publisher(
@@ -228,6 +229,27 @@ class EdgeAgent:
             doubt=self.judge.doubt,
         )
 
+    def waiting(self) -> dict[VipName, str]:
+        """The VIPs whose next planned change is told and not made yet, and what it waits for."""
+        now = self._now()
+        ears = self.planner.ears(self.holdings, now)
+        return {
+            VipName(vip): notice.words(ears, now.unix_s)
+            for vip, notice in self.planner.notices.items()
+        }
+
+    def leaves(self, vip: VipName, real: RealName) -> bool:
+        """Whether a change that waits takes a real out of a VIP's ring."""
+        notice, served = self.planner.notices.get(vip), self.fleet.vips.get(vip)
+        if notice is None or served is None:
+            return False
+        return real in served.reals and real not in dict(notice.weights)
+
+    def unheard_by(self, generation: int) -> tuple[EdgeName, ...]:
+        """The other living edges of the site that do not know this history of ours."""
+        ears = self.planner.ears(self.holdings, self._now())
+        return tuple(EdgeName(edge) for edge, heard in ears.items() if heard < generation)
+
     def _targets(self) -> dict[tuple[VipName, RealName], Target]:
         return targets_of(self.fleet, self.settings.site, self.seats)
 
@@ -300,7 +322,13 @@ class EdgeAgent:
         self.plan, self._planned_drains = draft.plan, draft.drained
         for vip, turns in draft.written.forgotten.items():
             self._events.add("history.forgotten", vip=vip, turns=str(turns))
+        for vip, edges in draft.unheard.items():
+            self._events.add("change.unheard", vip=vip, edges=", ".join(edges))
+        standing = self.planner.notices
         self.planner.keep(draft)
+        for vip, words in self.waiting().items():
+            if vip not in standing or standing[vip].weights != draft.notices[vip].weights:
+                self._events.add("change.waits", vip=vip, why=words)
 
     def _now(self) -> Moment:
         return Moment(unix_s=clock.unix_s(), monotonic_s=clock.monotonic_s())

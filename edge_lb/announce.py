@@ -32,7 +32,7 @@ class Told:
     drained: bool
     fault: str  # the plan cannot be written, the program fails its rehearsal; empty if sound
     packets: int
-    histories: bool  # the site's histories were read from the store, and the plan knows them
+    histories: bool  # the plan knows the site's histories, and the other edges know this one's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

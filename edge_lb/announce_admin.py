@@ -44,7 +44,8 @@ class AnnounceSeat:
         self._datapath = datapath
         self._watchdog = watchdog
         self._file = Path(host.host.state_dir) / FILE
-        self._joined = False  # the store was read, and the plan was made of it
+        self._joined = False  # the store was read, the plan was made of it, and others know of it
+        self._first: int | None = None  # the generation of the history of that plan
 
     def serve(self, admin: AdminServer, registry: Registry) -> None:
         """Put routes and metrics on the admin server."""
@@ -67,7 +68,9 @@ class AnnounceSeat:
         agent = self._agent
         if not self._joined and not self._follower.store_trouble:
             await agent.settle()
-            self._joined = not agent.plan_trouble
+            if self._first is None and not agent.plan_trouble:
+                self._first = agent.planner.history.generation
+            self._joined = self._first is not None and not agent.unheard_by(self._first)
         wanted = {vip.address for vip in agent.fleet.vips_of_site(agent.settings.site)}
         written = {vip.address for vip in agent.plan.vips} if agent.plan is not None else set()
         verdicts = self._datapath.verdicts()

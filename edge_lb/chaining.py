@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from edge_lb.grace import Pair
-from edge_lb.history import Present, Written, write_down
+from edge_lb.history import Present, Written, last_members, write_down
 from edge_lb.owners import (
     IN_USE,
     NO_CHAINS,
@@ -52,14 +52,24 @@ class Past:
         lines = lines_of(self.histories, self.silent)
         return {vip: eras(told) for vip, told in lines.items()}
 
+    def used(self) -> frozenset[str]:
+        """The reals that a living edge's rings are made of now: they get new flows."""
+        return frozenset(
+            real
+            for edge, history in self.histories.items()
+            if edge not in self.silent
+            for line in history.vips
+            for real in last_members(line)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VipNow:
     """One VIP as it is planned: the members of its ring, which of its reals are dead, its seats.
 
     `grace` tells of dead ones until when they stay candidates, behind all others. `weights` are the
-    members' own; `coming` are the sets of members that its ring is expected to be
-    made of later.
+    members' own; `coming` are the sets of members that its ring is expected to be made of later;
+    `told` is the one that its next planned turn makes it of, for other edges.
     """
 
     vip: Vip
@@ -69,6 +79,7 @@ class VipNow:
     grace: Mapping[str, float]
     coming: tuple[Weights, ...]
     all_seats: Seats
+    told: Weights | None = None
 
     def with_members(self, weights: Weights) -> VipNow:
         """With these members, all of them behind the VIP."""
@@ -76,9 +87,9 @@ class VipNow:
         members = tuple(Member(name=n, weight=w, index=seats[n]) for n, w in weights)
         return self if weights == self.weights else replace(self, members=members, weights=weights)
 
-    def expecting(self, weights: Weights) -> VipNow:
-        """With one more set of members that is coming."""
-        return replace(self, coming=(weights, *self.coming))
+    def telling(self, weights: Weights) -> VipNow:
+        """With the set of members that is coming next."""
+        return replace(self, told=weights)
 
     @property
     def seats(self) -> dict[str, int]:
@@ -256,7 +267,7 @@ def with_turn(past: Past, own: EdgeHistory, nows: Mapping[str, VipNow], now_s: f
 def written_down(own: EdgeHistory, nows: Mapping[str, VipNow], now_s: float) -> Written:
     """This edge's time line with these rings in it."""
     present = {
-        name: Present(weights=now.weights, age_s=now.vip.connection_age_s)
+        name: Present(weights=now.weights, age_s=now.vip.connection_age_s, coming=now.told)
         for name, now in nows.items()
     }
     return write_down(own, present, now_s)

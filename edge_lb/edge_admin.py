@@ -183,6 +183,18 @@ def _register(registry: Registry, agent: EdgeAgent, datapath: Datapath) -> None:
         lambda: [({}, agent.planner.forgotten)],
     )
     registry.register(
+        "edge_changes_waiting",
+        "planned changes that are told and not made yet",
+        "gauge",
+        lambda: [({}, float(len(agent.planner.notices)))],
+    )
+    registry.register(
+        "edge_changes_unheard",
+        "planned changes that were made though an edge had not heard of them",
+        "counter",
+        lambda: [({}, agent.planner.unheard)],
+    )
+    registry.register(
         "edge_chain_entries",
         "candidates in chains that age will end",
         "gauge",

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from edge_lb.agent import EdgeAgent
 from gslb.fleet import views
 from gslb.fleet.health import Override
+from gslb.fleet.model import RealName
 from gslb.service import clock
 
 NOT_COUNTED = "not counted: the real's agent reports nothing"
@@ -36,17 +37,20 @@ class EdgeDrains:
             if agent.fleet.reals[name].site == agent.settings.site
         )
 
-    def _row(self, name: str, will: Override) -> views.DrainRow:
-        heard = self._agent.real_flows
+    def _row(self, name: RealName, will: Override) -> views.DrainRow:
+        agent, heard = self._agent, self._agent.real_flows
         held = heard.fresh(name, clock.monotonic_s())
         quiet_s = heard.quiet_since(will)
         flows, oldest_s, quiet_since_s = -1, 0.0, 0.0
-        if quiet_s is not None:
+        waits = [words for vip, words in agent.waiting().items() if agent.leaves(vip, name)]
+        if waits:
+            words = waits[0]
+        elif quiet_s is not None:
             flows, quiet_since_s = 0, quiet_s
             words = f"quiet since {_instant(quiet_s)}"
         elif held is None:
             words = NOT_COUNTED
-        elif not held.is_counted(will.at_s):
+        elif not held.is_counted(heard.effective_s(will)):
             words = "counting"
         else:
             flows, oldest_s = held.flows, held.oldest_s or 0.0

@@ -16,7 +16,7 @@ from edge_lb.rendezvous import RING_SLOTS
 from gslb.fleet import views
 from gslb.fleet.config import nearest
 from gslb.fleet.health import OverrideKind
-from gslb.fleet.model import EdgeName, RealName
+from gslb.fleet.model import EdgeName, RealName, VipName
 from gslb.service import clock
 from gslb.service.admin import AdminRefusal
 from gslb.service.events import EventLog
@@ -83,7 +83,8 @@ class EdgeVerbs:
         """Read fleet.toml again; a refused one leaves the running configuration."""
         self._reload()
         changes = await self._agent.settle()
-        return views.Done(message=f"config {self._agent.fleet.config_hash}: {_told(changes)}")
+        told = _told(changes, self._agent.waiting())
+        return views.Done(message=f"config {self._agent.fleet.config_hash}: {told}")
 
     async def _tell(
         self, kind: OverrideKind, name: str, params: Mapping[str, str], *, drained: bool
@@ -107,7 +108,8 @@ class EdgeVerbs:
         await agent.publisher.beat()
         waiting = told in agent.wills.unwritten
         tail = "; the store is away, the other edges follow when it is back" if waiting else ""
-        return views.Done(message=f"{verb} of {name}: {_told(changes)}{tail}")
+        words = _told(changes, agent.waiting() if kind is OverrideKind.REAL else {})
+        return views.Done(message=f"{verb} of {name}: {words}{tail}")
 
     def _real(self, params: Mapping[str, str]) -> RealName:
         agent = self._agent
@@ -128,10 +130,11 @@ class EdgeVerbs:
         return name
 
 
-def _told(changes: Changes) -> str:
-    if not changes:
-        return "nothing changes for any flow"
-    return "; ".join(
+def _told(changes: Changes, waiting: Mapping[VipName, str]) -> str:
+    """What changed for new flows, and what will once it is heard of."""
+    lines = [
         f"{change.vip}: {change.words}, {change.slots} of {RING_SLOTS} slots move"
         for change in changes
-    )
+    ]
+    lines += [f"{vip}: {words}" for vip, words in waiting.items()]
+    return "; ".join(lines) or "nothing changes for any flow"

@@ -84,6 +84,7 @@ class EdgeViews:
             datapath=f"xdp native on {self._host.edge.interface}",
             announcing=self._announcing.words(),
             drains=self.drains.rows(),
+            waiting=tuple(f"{vip}: {words}" for vip, words in agent.waiting().items()),
         )
 
     async def vips(self, _params: Mapping[str, str]) -> views.VipList:

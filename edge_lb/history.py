@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from edge_lb.rings import Weights
 from gslb.fleet.health import next_generation
 from gslb.fleet.history import EdgeHistory, Turn, VipHistory, changed_between
@@ -19,10 +21,14 @@ TURNS_MAX = 1024  # of a VIP: 17 a minute for an hour; who turns faster forgets 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """What the ring of one VIP is made of now, and how long a connection to it may live."""
+    """What the ring of one VIP is made of now, and how long a connection to it may live.
+
+    `coming` is what it will be made of at its next planned turn.
+    """
 
     weights: Weights
     age_s: float
+    coming: Weights | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +45,9 @@ def unwritten(site: str, edge: str) -> EdgeHistory:
 
 
 def write_down(history: EdgeHistory, present: Mapping[str, Present], now_s: float) -> Written:
-    """The history with a turn for each VIP whose members differ; the same one if none does.
+    """The history with a turn for each VIP whose members differ, and with what is coming.
 
+    The same one if nothing differs.
     A VIP that is not there yet begins without a turn; one that is not among `present` is dropped.
     """
     known = {line.name: line for line in history.vips}
@@ -54,6 +61,9 @@ def write_down(history: EdgeHistory, present: Mapping[str, Present], now_s: floa
             line, folded = _turned(line, now, now_s)
             if folded:
                 forgotten[name] = folded
+        coming = changed_between(dict(now.weights), dict(now.coming or now.weights))
+        if line.coming != coming:
+            line = msgspec.structs.replace(line, coming=coming)
         lines.append(line)
     if tuple(lines) == history.vips:
         return Written(history=history, forgotten={})

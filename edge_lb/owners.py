@@ -102,7 +102,8 @@ def lines_of(
 def eras(lines: Iterable[tuple[VipHistory, float]]) -> tuple[Era, ...]:
     """Every set of members that a time line tells, with its latest loss; those in use first.
 
-    With each line comes the moment at which its last members were lost, or IN_USE.
+    With each line comes the moment at which its last members, and those that were coming, were
+    lost, or IN_USE.
     """
     lost: dict[int, float] = {}
     sets: dict[int, Weights] = {}
@@ -110,13 +111,23 @@ def eras(lines: Iterable[tuple[VipHistory, float]]) -> tuple[Era, ...]:
         members = Members(line.members)
         for turn in (*line.turns, None):
             lost_at_s = ended_s if turn is None else turn.at_s
-            lost[members.mark] = max(lost.get(members.mark, -inf), lost_at_s)
-            if members.mark not in sets:
-                sets[members.mark] = members.weights
+            _lose(lost, sets, members, lost_at_s)
             if turn is not None:
                 members.change(turn.changed)
+        if line.coming:  # as good as used: it may be at any moment
+            members.change(line.coming)
+            _lose(lost, sets, members, ended_s)
     found = [Era(mark=m, weights=sets[m], lost_at_s=at_s) for m, at_s in lost.items() if sets[m]]
     return tuple(sorted(found, key=lambda era: (-era.lost_at_s, era.weights)))
+
+
+def _lose(
+    lost: dict[int, float], sets: dict[int, Weights], members: Members, lost_at_s: float
+) -> None:
+    """This set was lost then, if it was not later."""
+    lost[members.mark] = max(lost.get(members.mark, -inf), lost_at_s)
+    if members.mark not in sets:
+        sets[members.mark] = members.weights
 
 
 def alive(past: Iterable[Era], present: Weights, *, now_s: float, age_s: float) -> tuple[Era, ...]:

@@ -8,7 +8,7 @@ keeps it: a plan that the maps refused is no turn of the history. Reads no clock
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from types import MappingProxyType
@@ -28,7 +28,7 @@ from edge_lb.chaining import (
 )
 from edge_lb.grace import Pair, graces
 from edge_lb.history import Written, last_members, unwritten
-from edge_lb.notice import Notice, heed
+from edge_lb.notice import NOTICE_S, Ears, Notice, ears_of, first_due_s, heed, understood
 from edge_lb.owners import Chains, Era, generation, join
 from edge_lb.plan import NextHop, Plan, Standings, VlanDevice, build_plan, members_of, site_members
 from edge_lb.rendezvous import Member
@@ -90,6 +90,8 @@ class Draft:
     chains: Mapping[str, Chains]
     waiting: frozenset[str]  # VIPs with owners that lost slots not long ago
     notices: Mapping[str, Notice]
+    unheard: Mapping[str, tuple[str, ...]]  # VIPs that turn though these edges did not hear of it
+    heard: Mapping[str, int]  # of each other edge's history, the generation that is in the chains
     due_s: float
 
 
@@ -106,6 +108,7 @@ class Planner:
         self.history = history or unwritten(ways.site, ways.edge)
         self.since = dict(since)
         self.forgotten = 0
+        self.unheard = 0
 
     @property
     def past(self) -> Past:
@@ -129,6 +132,16 @@ class Planner:
         chains = self._kept.chains.values() if self._kept is not None else ()
         return any(made.slots is not None for made in chains)
 
+    @property
+    def notices(self) -> Mapping[str, Notice]:
+        """The planned changes that are told and not made yet, by VIP."""
+        return self._kept.notices if self._kept is not None else {}
+
+    @property
+    def heard(self) -> Mapping[str, int]:
+        """The generation of each other edge's history that the maps reflect."""
+        return self._kept.heard if self._kept is not None else {}
+
     def draft(self, scene: Scene, at: Moment, *, report: int) -> Draft:
         """The next plan, which tells the generation of this edge's `report`."""
         since = serving_since(self.since, self._starting(scene), at.unix_s)
@@ -136,15 +149,14 @@ class Planner:
         members = self._members(scene, weights)
         own = self._own(scene.holdings)
         in_grace = graces(scene.fleet, self._ways.site, scene.standings, scene.since, at.unix_s)
-        nows, notices = self._heed(
-            chained_vips(
-                scene.fleet, self._ways.site, scene.seats, scene.standings, members, in_grace
-            ),
-            own,
-            at.unix_s,
+        ears = self.ears(scene.holdings, at)
+        chained = chained_vips(
+            scene.fleet, self._ways.site, scene.seats, scene.standings, members, in_grace
         )
+        nows, notices, unheard = self._heed(chained, own, ears, at.unix_s)
         members |= {name: now.members for name, now in nows.items()}
         written = written_down(own, nows, at.unix_s)
+        notices = _numbered(notices, written.history)
         past = self._past(written.history, scene.holdings, at)
         eras_of = self._eras_of(past)
         chains = {
@@ -183,12 +195,14 @@ class Planner:
                 if has_lost(candidates(eras_of.get(name, ()), now, at.unix_s))
             ),
             notices=notices,
+            unheard=unheard,
+            heard=self._hearing(past, chained),
             due_s=min(
                 [
                     step_s,
                     *in_grace.values(),
+                    first_due_s(notices, ears),
                     *(made.expires_at_s for made in chains.values()),
-                    *(notice.due_s for notice in notices.values()),
                 ]
             ),
         )
@@ -199,6 +213,7 @@ class Planner:
         self.history = draft.written.history
         self.since = dict(draft.since)
         self.forgotten += sum(draft.written.forgotten.values())
+        self.unheard += len(draft.unheard)
 
     def hear(self, words: Words) -> bool:
         """Take what reals say of their flows; whether a chain may depend on it."""
@@ -209,19 +224,30 @@ class Planner:
         return changed
 
     def is_stale(self, holdings: Holdings, at: Moment) -> bool:
-        """Whether another plan is due: for a step, an entry that ended, an edge that went."""
+        """Whether another plan is due: for a step, an entry that ended, an edge that went.
+
+        Or because all have heard of a change that waits for that.
+        """
         if self._kept is None:
             return False
         if self.history.generation != self._kept.written.history.generation:
             return True
         past = self._kept.past
         silent = silent_edges(past.histories, holdings, self._ways.edge, at.monotonic_s)
-        return at.unix_s >= self._kept.due_s or silent != past.silent
+        due_s = min(self._kept.due_s, first_due_s(self.notices, self.ears(holdings, at)))
+        return at.unix_s >= due_s or silent != past.silent
+
+    def ears(self, holdings: Holdings, at: Moment) -> Ears:
+        """Who else lives at the site, and what it has heard of this edge's history."""
+        return ears_of(holdings, self._ways.site, self._ways.edge, at.monotonic_s)
 
     def outrank(self, held: int, now_s: float) -> None:
         """The store holds a history of ours that we forgot: the next one is above it."""
         number = next_generation(Generation(max(held, self.history.generation)), now_s)
         self.history = msgspec.structs.replace(self.history, generation=number)
+        if self._kept is not None:  # nobody has heard of it by the number that it had
+            anew = {vip: replace(one, generation=number) for vip, one in self.notices.items()}
+            self._kept = replace(self._kept, notices=anew)
 
     def _own(self, holdings: Holdings) -> EdgeHistory:
         """Our own time line: as we kept it, or as the store does if we forgot."""
@@ -256,23 +282,43 @@ class Planner:
         )
 
     def _heed(
-        self, nows: Mapping[str, VipNow], own: EdgeHistory, now_s: float
-    ) -> tuple[dict[str, VipNow], dict[str, Notice]]:
-        """The VIPs with the members that their rings have now: some changes wait for notice."""
+        self, nows: Mapping[str, VipNow], own: EdgeHistory, ears: Ears, now_s: float
+    ) -> tuple[dict[str, VipNow], dict[str, Notice], dict[str, tuple[str, ...]]]:
+        """The VIPs with the members that their rings have now: planned changes wait for notice.
+
+        And the notices that stand, and which edges did not hear of one that was carried out.
+        """
         present = {line.name: weights_of(last_members(line)) for line in own.vips}
-        standing = self._kept.notices if self._kept is not None else {}
-        found = dict(nows)
+        standing = self.notices if own is self.history else {}  # of another life: told anew
+        found: dict[str, VipNow] = {}
         notices: dict[str, Notice] = {}
+        unheard: dict[str, tuple[str, ...]] = {}
         for name, now in nows.items():
-            if now.vip.flow_memory is not FlowMemory.MOVED:
-                continue
-            able = set(now.vip.reals) - now.down
-            heeded = heed(present.get(name), now.weights, able, standing.get(name), now_s)
+            heeded = heed(
+                present.get(name),
+                now.weights,
+                set(now.vip.reals) - now.down,
+                standing.get(name),
+                now_s,
+                ears,
+                least_s=NOTICE_S if now.vip.flow_memory is FlowMemory.MOVED else 0.0,
+            )
             found[name] = now.with_members(heeded.weights)
             if heeded.notice is not None:
                 notices[name] = heeded.notice
-                found[name] = found[name].expecting(heeded.notice.weights)
-        return found, notices
+                found[name] = found[name].telling(heeded.notice.weights)
+            if heeded.unheard:
+                unheard[name] = heeded.unheard
+        return found, notices, unheard
+
+    def _hearing(self, past: Past, nows: Mapping[str, VipNow]) -> dict[str, int]:
+        """What a plan makes the chains know of other edges' histories."""
+        known = {name: set(now.vip.reals) for name, now in nows.items()}
+        return {
+            edge: history.generation if understood(history, known) else self.heard.get(edge, 0)
+            for edge, history in past.histories.items()
+            if edge != self._ways.edge
+        }
 
     def _starting(self, scene: Scene) -> dict[str, list[str]]:
         """Who serves behind the VIPs that start reals slowly."""
@@ -304,3 +350,11 @@ class Planner:
                     weights[pair] = ramped(full, since[pair], now_s, vip.slow_start_s)
                     due_s = min(due_s, step_s)
         return weights, due_s
+
+
+def _numbered(notices: Mapping[str, Notice], history: EdgeHistory) -> dict[str, Notice]:
+    """New ones with the generation that tells them."""
+    return {
+        vip: notice if notice.generation else replace(notice, generation=history.generation)
+        for vip, notice in notices.items()
+    }

@@ -8,7 +8,7 @@ goes on without it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -42,6 +42,10 @@ class Historian(Protocol):
     @property
     def history(self) -> EdgeHistory:
         """What other edges shall know."""
+
+    @property
+    def heard(self) -> Mapping[str, int]:
+        """What is known of other edges: the generation of each one's history."""
 
     def outrank(self, held: int, now_s: float) -> None:
         """The store holds this generation: the history's own shall be above it."""
@@ -167,4 +171,5 @@ class Publisher:
             lease_s=self._speaker.lease_s,
             doubt=content.doubt,
             vips=content.vips,
+            heard=dict(self._historian.heard),
         )

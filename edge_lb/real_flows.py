@@ -10,7 +10,7 @@ an edge whose slots never moved and whose reals nobody drains. A lost store is t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from edge_lb.rendezvous import RING_SLOTS
@@ -66,7 +66,10 @@ class HeldFlows:
 
 
 class RealFlows:
-    """Asks while there are `drained()` reals or `is_chained()`; `hear` takes what is held then."""
+    """Asks while there are `drained()` reals or `is_chained()`; `hear` takes what is held then.
+
+    `used()` are reals that get new flows at some edge: a drain takes effect when it is heard of.
+    """
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class RealFlows:
         *,
         drained: Callable[[], Mapping[RealName, Override]],
         is_chained: Callable[[], bool],
+        used: Callable[[], Collection[str]],
         hear: Callable[[tuple[RealReport, ...]], None],
     ) -> None:
         self._store = store
@@ -83,6 +87,8 @@ class RealFlows:
         self._events = events
         self._drained = drained
         self._is_chained = is_chained
+        self._used = used
+        self._used_s: dict[str, float] = {}  # when a drained real was last seen to be (Unix time)
         self._hear = hear
         self._held: dict[str, HeldFlows] = {}
         self._quiet: dict[tuple[str, int], float] = {}  # by real and the will's generation
@@ -98,6 +104,10 @@ class RealFlows:
         """What a real says at this moment (monotonic); None if it is silent."""
         held = self._held.get(real)
         return held if held is not None and now_s - held.received_s <= SILENT_S else None
+
+    def effective_s(self, will: Override) -> float:
+        """Since when a drained real gets no new flow, as far as was seen (Unix time)."""
+        return max(will.at_s, self._used_s.get(will.name, 0.0))
 
     def quiet_since(self, will: Override) -> float | None:
         """Since when nothing is left of what was there before the drain (Unix time)."""
@@ -127,9 +137,11 @@ class RealFlows:
         for report in reports:
             if report.real not in unsound:
                 self._take(report, now_s, unix_s)
+        drained, used = self._drained(), self._used()
+        self._used_s |= dict.fromkeys((name for name in drained if name in used), unix_s)
         quiet: dict[tuple[str, int], float] = {
             (name, will.generation): since_s
-            for name, will in self._drained().items()
+            for name, will in drained.items()
             if (since_s := self._since(name, will)) is not None
         }
         for name, _ in quiet.keys() - self._quiet.keys():
@@ -153,7 +165,7 @@ class RealFlows:
         known_s, held = self.quiet_since(will), self._held.get(name)
         if known_s is not None or held is None:
             return known_s
-        return held.report.observed_at_s if held.is_quiet(will.at_s) else None
+        return held.report.observed_at_s if held.is_quiet(self.effective_s(will)) else None
 
     def _unsound(self, reports: Iterable[RealReport]) -> set[str]:
         """The reals of whose reports some slots cannot be read; each is looked at once."""

@@ -69,6 +69,8 @@ class EdgeReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     `generation` grows when the content changes and never falls, over restarts as well; `sequence`
     grows with every beat. A report is believed for `lease_s` after its last beat was received.
+    `heard` tells which history of each other edge of the site this edge's maps reflect. It is no
+    content: it rides on the next beat, which every plan hastens, and makes nobody render answers.
     """
 
     site: str
@@ -80,6 +82,7 @@ class EdgeReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lease_s: float
     doubt: bool  # every check failed at once: the edge doubts itself, not its site
     vips: tuple[VipHealth, ...]
+    heard: dict[str, int] = {}  # edge name -> generation of its history
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

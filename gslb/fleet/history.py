@@ -36,12 +36,14 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class VipHistory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The members of one VIP's ring: all of them before all turns, then the turns, oldest first.
 
-    ValueError: a time that falls, a turn that leaves a real as it was, a member without a weight.
+    `coming` is what its next planned turn will change, told before it is made. ValueError: a time
+    that falls, a turn that leaves a real as it was, a member without a weight.
     """
 
     name: str
     members: dict[str, int]
     turns: tuple[Turn, ...] = ()
+    coming: dict[str, int] = {}
 
     def __post_init__(self) -> None:
         _check_weights(self.members, lowest=1)
@@ -50,10 +52,10 @@ class VipHistory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             if turn.at_s < at_s:
                 raise ValueError(f"a turn at {turn.at_s} after one at {at_s}")
             at_s = turn.at_s
-            for real, weight in turn.changed.items():
-                if members.get(real, 0) == weight:
-                    raise ValueError(f"the turn at {at_s} leaves {real} as it was")
-                members[real] = weight
+            _check_changes(members, turn.changed, f"the turn at {at_s}")
+            members |= turn.changed
+        _check_weights(self.coming, lowest=0)
+        _check_changes(members, self.coming, "the coming turn")
 
 
 class EdgeHistory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +113,12 @@ def unpack_slots(packed: bytes, slots: int) -> bytes:
     if len(counts) != slots:
         raise ValueError(f"{len(counts)} slots are told, of {slots}")
     return counts
+
+
+def _check_changes(members: Mapping[str, int], changed: Mapping[str, int], what: str) -> None:
+    for real, weight in changed.items():
+        if members.get(real, 0) == weight:
+            raise ValueError(f"{what} leaves {real} as it was")
 
 
 def _check_weights(members: Mapping[str, int], *, lowest: int) -> None:

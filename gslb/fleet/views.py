@@ -183,6 +183,7 @@ class Status(View, frozen=True):
     datapath: str = ""  # like "xdp native on eth0"
     announcing: str = ""  # like "ANNOUNCED, 3 addresses, 2 of 2 sessions up: the data path works"
     drains: tuple[DrainRow, ...] = ()
+    waiting: tuple[str, ...] = ()  # like "www: waits for edge2 to hear of it, 28 s at most"
     chains: Chains | None = None  # at a real by GUE
     namespaces: tuple[str, ...] = ()  # of a real's containers, whose sockets are asked too
     schema: str = "waypost/status/1"

@@ -26,7 +26,8 @@ SAVE_S = 5.0  # how often beats alone renew the copy on disk; a change does at o
 class FleetFollower:
     """Watches a store and keeps `snapshot`; `on_snapshot` hears each one that changes answers.
 
-    `on_histories` hears that an edge's history changed, which changes no answer.
+    `on_histories` hears that an edge's history changed, or what an edge has heard of others': no
+    answer changes by that.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class FleetFollower:
         self._holdings = _merged(self._holdings, contents, now_s)
         self.judge()
         other_past = self._holdings.histories != before.holdings.histories
-        if other_past and self._on_histories is not None:
+        other_ears = _heard(self._holdings) != _heard(before.holdings)
+        if (other_past or other_ears) and self._on_histories is not None:
             self._on_histories()
         other_answers = not self.snapshot.same_answers(before)
         if other_answers or other_past or now_s - self._saved_s >= SAVE_S:
@@ -138,6 +140,11 @@ class FleetFollower:
             log.get().warning("state.not_saved", path=str(self._state_path), reason=str(error))
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+
+def _heard(holdings: Holdings) -> dict[str, dict[str, int]]:
+    """Which histories each edge knows; nothing of one that knows none."""
+    return {edge: held.report.heard for edge, held in holdings.reports.items() if held.report.heard}
 
 
 def _merged(holdings: Holdings, contents: Contents, now_s: float) -> Holdings:

@@ -55,6 +55,7 @@ def draw_status(view: Status, now_s: float, style: Style) -> str:
     parts = ["   ".join(facts) + "\n"]
     if view.announcing:
         parts.append(f"announced: {view.announcing}\n")
+    parts += [f"{line}\n" for line in view.waiting]
     parts += [f"sockets are asked in {path} too\n" for path in view.namespaces]
     parts += [f"trouble: {line}\n" for line in view.trouble]
     counters = [

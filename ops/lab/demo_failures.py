@@ -16,6 +16,7 @@ from ops.lab.topology import DOMAIN, EDGES, WEBS
 
 FLOWS = 24
 SLACK_S = 1.0  # the lab shares two cores among some fifty processes
+HEARD_S = 10.0  # a bound on a planned change, which waits for the site's other edge to hear of it
 START_S = 60.0  # a bound on what nothing is stated of: a daemon starts, the store is back
 
 
@@ -178,11 +179,11 @@ def _drain(lab: Lab) -> Shown:
         before = client.say("ask")
         done = lab.run("fra-edge1", *argv)
         demand(done.returncode == 0, f"{done.stdout}{done.stderr}")
-        _wait_state(lab, "fra", real, "DRAINING", 5.0)
+        _wait_state(lab, "fra", real, "DRAINING", HEARD_S)
         fresh, kept = client.say("fresh 40"), client.say("ask")
         undone = lab.run("fra-edge1", "waypost", "real", "undrain", real)
         demand(undone.returncode == 0, f"{undone.stdout}{undone.stderr}")
-        _wait_state(lab, "fra", real, "UP", 5.0)
+        _wait_state(lab, "fra", real, "UP", HEARD_S)
         again = client.say("ask")
     demand(real not in fresh.values() and not _errors(fresh), f"new ones: {set(fresh.values())}")
     demand(kept == before, "a flow left its real during the drain")

@@ -7,11 +7,12 @@ from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+import msgspec
 import pytest
 from site_fleet import FRA, WEB1, WEB2, WEB3, WWW, fleet, real, vip
 
 from edge_lb.chaining import words_of
-from edge_lb.notice import NOTICE_S
+from edge_lb.notice import ACKNOWLEDGED_WITHIN_S, NOTICE_S
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
 from edge_lb.rendezvous import RING_SLOTS
@@ -412,3 +413,106 @@ def test_a_new_real_starts_slowly_and_a_restart_does_not_hurry_it():
     again = Edge(edge.fleet, before=edge.planner).plan(1025.0)
 
     assert share(again, edge.seat("web4")) == pytest.approx(25 / 325, rel=0.05)
+
+
+def deaf_to_all(at_s: float, **heard: int) -> HeldReport:
+    """Edge 2 lives, and has heard so much."""
+    held = beat(at_s)
+    return replace(held, report=msgspec.structs.replace(held.report, heard=heard))
+
+
+def test_a_drain_is_told_first_and_made_once_the_other_edge_has_it_in_its_chains():
+    one, two = Edge(name="edge1"), Edge(name="edge2")
+    for edge in (one, two):
+        edge.plan(100.0)
+    one.holdings = Holdings(reports={"edge2": deaf_to_all(200.0, edge1=1)})
+
+    told = one.plan(200.0, drained=frozenset({WEB2}))
+    two.holdings = Holdings(
+        histories={"edge1": one.planner.history}, reports={"edge1": beat(200.0, "edge1")}
+    )
+    heard = two.plan(200.5)
+    one.holdings = Holdings(reports={"edge2": deaf_to_all(201.0, **two.planner.heard)})
+
+    assert told.written.history.vips[0].coming == {"web2": 0}
+    assert one.seat("web2") in set(of_www(told).ring)
+    assert candidates(heard) == {two.seat("web1"), two.seat("web3")}
+    assert one.planner.is_stale(one.holdings, one.at(201.0))
+    come = one.plan(201.0, drained=frozenset({WEB2}))
+    assert one.seat("web2") not in set(of_www(come).ring)
+    assert come.written.history.vips[0].coming == {}
+    assert (one.planner.notices, one.planner.unheard) == ({}, 0)
+
+
+def test_a_drain_that_an_edge_does_not_hear_of_is_made_after_a_bound_and_counted():
+    edge = Edge()
+    edge.plan(100.0)
+    edge.holdings = Holdings(reports={"edge2": deaf_to_all(200.0)}, lost_s=201.0)
+
+    told = edge.plan(200.0, drained=frozenset({WEB2}))
+    come = edge.plan(told.due_s, drained=frozenset({WEB2}))
+
+    assert told.due_s == 200.0 + ACKNOWLEDGED_WITHIN_S
+    assert edge.seat("web2") not in set(of_www(come).ring)
+    assert come.unheard == {"www": ("edge2",)}
+    assert edge.planner.unheard == 1
+
+
+def test_an_edge_that_died_is_waited_for_no_more():
+    edge = Edge()
+    edge.plan(100.0)
+    edge.holdings = Holdings(reports={"edge2": deaf_to_all(200.0)})
+    edge.plan(200.0, drained=frozenset({WEB2}))
+
+    assert not edge.planner.is_stale(edge.holdings, edge.at(200.0 + LEASE_S))
+    assert edge.planner.is_stale(edge.holdings, edge.at(200.1 + LEASE_S))
+
+
+def test_what_was_heard_of_another_life_is_not_taken_for_this_ones_word():
+    edge = Edge()
+    edge.plan(100.0)
+    edge.holdings = Holdings(reports={"edge2": deaf_to_all(200.0, edge1=10**9)})
+    edge.plan(200.0, drained=frozenset({WEB2}))
+
+    edge.planner.outrank(10**9, 200.5)
+
+    edge.plan(201.0, drained=frozenset({WEB2}))
+    assert edge.planner.notices["www"].unheard({"edge2": 10**9}) == ("edge2",)
+
+
+def test_a_real_that_is_not_configured_here_is_not_heard_of():
+    edge = Edge()
+    edge.plan(100.0)
+    line = VipHistory(name="www", members=dict(ALL), coming={"web4": 100})
+    past = EdgeHistory(site=FRA, edge="edge2", generation=7, vips=(line,))
+    edge.holdings = Holdings(histories={"edge2": past}, reports={"edge2": beat(200.0)})
+
+    edge.plan(200.0)
+    assert edge.planner.heard == {"edge2": 0}
+
+    web4 = RealName("web4")
+    www = edge.fleet.vips[WWW]
+    edge.fleet = replace(
+        edge.fleet,
+        reals={**edge.fleet.reals, web4: real(web4, 14)},
+        vips={WWW: replace(www, reals=(*www.reals, web4))},
+    )
+    edge.plan(201.0)
+    assert edge.planner.heard == {"edge2": 7}
+    assert edge.seat("web4") in candidates(edge.plan(202.0))
+
+
+def test_steps_of_a_slow_start_wait_for_the_other_edge_and_do_not_pile_up():
+    edge = slow()
+    edge.plan(1000.0)
+    edge.plan(1010.0, drained=frozenset({WEB2}))
+    edge.holdings = Holdings(reports={"edge2": deaf_to_all(1020.0)}, lost_s=1020.0)
+
+    edge.plan(1020.0)
+    for at_s in (1030.0, 1040.0, 1050.0, 1060.0):
+        edge.plan(at_s)
+
+    turns = edge.planner.history.vips[0].turns
+    assert [turn.changed for turn in turns] == [{"web2": 0}, {"web2": 13}]
+    assert edge.planner.notices["www"].since_s == 1050.0
+    assert dict(edge.planner.notices["www"].weights)["web2"] == 50

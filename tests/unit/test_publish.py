@@ -39,6 +39,7 @@ class Historian:
 
     def __init__(self) -> None:
         self.history = unwritten(FRA, "edge1")
+        self.heard: dict[str, int] = {}
 
     def outrank(self, held: int, now_s: float) -> None:
         self.history = replace_struct(self.history, generation=held + 1)

@@ -52,6 +52,7 @@ class Stand:
         self.store = SqliteStore(self.path, timeout_s=5.0)
         self.heard: list[tuple[RealReport, ...]] = []
         self.drained: dict[RealName, Override] = {}
+        self.used: set[str] = set()
         self.events = EventLog()
         self.flows = RealFlows(
             self.store,
@@ -59,6 +60,7 @@ class Stand:
             self.events,
             drained=lambda: self.drained,
             is_chained=lambda: True,
+            used=lambda: self.used,
             hear=self.heard.append,
         )
 
@@ -133,6 +135,20 @@ async def test_a_drained_real_is_quiet_from_the_first_count_without_a_flow_on(st
     assert [(one.name, one.detail) for one in stand.events.since(0)] == [
         ("real.quiet", {"real": "web1"})
     ]
+
+
+async def test_a_drain_takes_effect_when_no_edge_sends_new_flows_any_more(stand: Stand):
+    stand.drained, stand.used = {RealName("web1"): DRAIN}, {"web1", "web2"}
+    stand.now_s += 20
+    await stand.hear(counted(20))
+    assert (stand.flows.quiet_since(DRAIN), stand.flows.effective_s(DRAIN)) == (None, UNIX_S + 20)
+
+    stand.used = {"web2"}
+    await stand.hear(counted(21))
+    assert stand.flows.quiet_since(DRAIN) is None
+    await stand.hear(counted(23))
+
+    assert stand.flows.quiet_since(DRAIN) == UNIX_S + 23
 
 
 async def test_checks_that_go_on_do_not_keep_a_drained_real_from_being_quiet(stand: Stand):
