@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from itertools import count, cycle
 
 import numpy as np
 import pytest
 from survival import line_up as chosen
 from survival.anchor import Published, Run
-from survival.chain_variants import HoldersFirst, RendezvousChains
 from survival.changes import Change, Churn, Kind, write_script
 from survival.line_up import line_up
 from survival.lru import FlowMemories
 from survival.maglev import MAGLEV_SLOTS, maglev_ring, walk
-from survival.owner_chains import OwnerChains, RememberingChains, ShippedChains
-from survival.proof import reference_ring, wrong_chains, wrong_choices
-from survival.remembering import Jet, Remembering
+from survival.owner_chains import EveryTurn, MaglevChains, OwnerChains, RememberingChains
+from survival.proof import wrong_chains, wrong_choices
+from survival.remembering import Jet, JetTable, Remembering
 from survival.run import World, simulate
 from survival.systems import Glb, Maglev, ModN, System
 from survival.tables import Rendezvous, Servers
@@ -32,7 +32,7 @@ class Stand:
     """Some servers and flows, and the systems under test; nothing happens but by its words."""
 
     def __init__(self) -> None:
-        self.servers = Servers(SERVERS, UNIVERSE)
+        self.servers = Servers(SERVERS, UNIVERSE, AGE_S)
         load = Load(concurrent=FLOWS, durations=HadoopDurations(), gap_s=(1.0, 2.0))
         self.flows = Connections(load, np.random.default_rng(1))
         self.rows = Rendezvous(UNIVERSE)
@@ -138,7 +138,7 @@ def test_a_ring_alone_breaks_the_flows_of_moved_slots(stand: Stand) -> None:
 
 
 def test_a_crash_is_counted_apart(stand: Stand) -> None:
-    system = stand.add(OwnerChains(stand.servers, stand.flows, 3, AGE_S))
+    system = stand.add(OwnerChains(stand.servers, stand.flows, 3))
     held = int((system.home[stand.flows.live] == 3).sum())
 
     stand.change(Kind.CRASH, 3)
@@ -199,8 +199,9 @@ def test_glb_refuses_where_both_of_a_row_are_down(stand: Stand) -> None:
 
 
 def test_jet_survives_what_is_announced_and_breaks_where_one_joins_unheard_of(stand: Stand) -> None:
-    system = stand.add(Jet("JET", stand.servers, stand.flows, stand.rows, "mod-N", 1, FLOWS))
-    system._horizon_max = 2
+    table = JetTable(stand.servers, stand.rows)
+    system = stand.add(Jet("JET", stand.servers, stand.flows, table, "mod-N", 1, FLOWS))
+    table._horizon_max = 2
     assert system.memories.sizes.sum() == 0
 
     stand.change(Kind.NOTICE, 3)
@@ -219,7 +220,7 @@ def test_jet_survives_what_is_announced_and_breaks_where_one_joins_unheard_of(st
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_a_chain_survives_as_many_changes_as_it_is_deep(stand: Stand, depth: int) -> None:
-    system = stand.add(OwnerChains(stand.servers, stand.flows, depth, AGE_S))
+    system = stand.add(OwnerChains(stand.servers, stand.flows, depth))
     number = int(stand.flows.live[0])
     begun_at = stand.owner(number)
 
@@ -235,7 +236,7 @@ def test_a_chain_survives_as_many_changes_as_it_is_deep(stand: Stand, depth: int
 
 
 def test_reports_make_room_in_chains(stand: Stand) -> None:
-    system = stand.add(OwnerChains(stand.servers, stand.flows, 2, AGE_S))
+    system = stand.add(OwnerChains(stand.servers, stand.flows, 2))
     number = int(stand.flows.live[0])
     begun_at = stand.owner(number)
 
@@ -249,7 +250,8 @@ def test_reports_make_room_in_chains(stand: Stand) -> None:
 
 
 def test_an_owner_leaves_the_chain_by_its_age(stand: Stand) -> None:
-    system = stand.add(OwnerChains(stand.servers, stand.flows, 3, 60.0))
+    stand.servers.age_s = 60.0
+    system = stand.add(OwnerChains(stand.servers, stand.flows, 3))
 
     stand.change(Kind.DRAIN, 3, 0.0)
     system.learn(59.0)
@@ -263,28 +265,25 @@ def test_a_history_of_bounded_length_forgets_its_oldest_turns(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_lb.history.TURNS_MAX", 8)
-    monkeypatch.setattr("survival.owner_chains.TURNS_MAX", 8)
-    system = stand.add(ShippedChains(stand.servers, stand.flows, 3, AGE_S))
+    system = stand.add(OwnerChains(stand.servers, stand.flows, 3))
+    every = stand.add(EveryTurn(stand.servers, stand.flows, 3, "every turn"))
     stand.change(Kind.DRAIN, 3, 0.0)
-    assert system.chains()[:, 1].any()
+    assert 3 in system.chains()[:, 1:]
 
-    for turn in range(system.turns_max):
+    for turn in range(8):
         stand.change(Kind.RETURN if turn % 2 else Kind.DRAIN, 5, 1.0 + turn)
 
     assert 3 not in system.chains()[:, 1:]
-    system.learn(100.0)
-    assert wrong_chains(system, 100.0) == 0
+    assert 3 in every.chains()[:, 1:]
+    system.learn(9.0)
+    assert wrong_chains(system, 9.0) == 0
 
 
 def test_moved_flows_are_remembered_beyond_the_chain(stand: Stand) -> None:
-    stand.add(OwnerChains(stand.servers, stand.flows, 1, AGE_S))
-    stand.change(Kind.DRAIN, 1, 0.0)
-    args = (stand.servers, stand.flows, 1, AGE_S, "mod-N", 1, FLOWS)
-    deaf = stand.add(OwnerChains(stand.servers, stand.flows, 1, AGE_S))
-    system = stand.add(RememberingChains("chains + memory", *args))
-    system._push(np.arange(0), np.arange(0), 0.0)
-    every = np.arange(len(system.ring))
-    system._earlier[every, 0] = 1  # every slot has moved before
+    args = (stand.servers, stand.flows, 1)
+    deaf = stand.add(OwnerChains(*args))
+    system = stand.add(RememberingChains("chains + memory", *args, "mod-N", 1, FLOWS))
+    system._earlier[:, 0] = 1  # every slot has moved before
     stand.speak()
 
     for turn, server in enumerate((2, 3, 4)):
@@ -295,29 +294,18 @@ def test_moved_flows_are_remembered_beyond_the_chain(stand: Stand) -> None:
     assert system.tally.broken == 0
 
 
-def test_rendezvous_rows_move_with_their_own_server_only(stand: Stand) -> None:
-    system = stand.add(RendezvousChains(stand.servers, stand.flows, 1, AGE_S, stand.rows))
-    before = system.ring
+def test_chains_over_maglevs_ring_have_its_owners(stand: Stand) -> None:
+    system = stand.add(MaglevChains(stand.servers, stand.flows, 3, "Maglev's"))
+    before = stand.servers.maglev
 
     stand.change(Kind.DRAIN, 3)
+    stand.speak()
 
-    assert set(before[system.ring != before].tolist()) == {3}
-    assert set(system.chains()[:, 1].tolist()) == {0, 3}
-
-
-def test_holders_have_a_chains_places_first(stand: Stand) -> None:
-    args = (stand.servers, stand.flows, 1, AGE_S)
-    plain, system = stand.add(OwnerChains(*args)), stand.add(HoldersFirst(*args))
-    number = int(stand.flows.live[0])
-    system.learn(0.0)
-    plain.learn(0.0)
-
-    for turn in range(3):
-        stand.change(Kind.DRAIN, stand.owner(number), 1.0 + turn)
-        stand.speak()
-
-    assert plain.home[number] == 0
-    assert system.home[number] != 0
+    is_moved = stand.servers.maglev != before
+    assert (system.chains()[:, 0] == stand.servers.maglev).all()
+    assert (system.chains()[:, 1] == np.where(is_moved, before, 0)).all()
+    assert (is_moved & (before != 3)).any()
+    assert system.tally.broken == 0
 
 
 def small_world() -> World:
@@ -327,7 +315,9 @@ def small_world() -> World:
 
 
 def test_a_run_is_the_same_for_the_same_seed() -> None:
-    first, again, other = (simulate(small_world(), seed, line_up) for seed in (5, 5, 6))
+    world = replace(small_world(), length_s=20.0)
+
+    first, again, other = (simulate(world, seed, line_up) for seed in (5, 5, 6))
 
     assert first == again
     assert first != other
@@ -341,22 +331,16 @@ def test_choices_and_chains_of_a_run_are_those_of_edges() -> None:
         return systems
 
     simulate(small_world(), 5, build)
-    shipped = next(system for system in systems if isinstance(system, ShippedChains))
-    chains = [
-        system
-        for system in systems
-        if isinstance(system, OwnerChains | ShippedChains | RememberingChains)
-        and not isinstance(system, RendezvousChains | HoldersFirst)
-    ]
+    chains = [system for system in systems if type(system) in (OwnerChains, RememberingChains)]
     for system in chains:
         system.learn(76.0)
 
-    assert len(chains) == len(chosen.DEPTHS) + 2
+    assert len(chains) == len(chosen.DEPTHS) + 1
     assert {system.name: wrong_chains(system, 76.0) for system in chains} == {
         system.name: 0 for system in chains
     }
     assert all(system.chains()[:, 1].any() for system in chains)
-    assert wrong_choices(shipped, shipped.flows.live[:300], reference_ring(shipped.servers)) == 0
+    assert wrong_choices(chains[0], chains[0].flows.live[:300]) == 0
 
 
 def test_what_leaves_comes_back_and_the_script_is_in_order() -> None:

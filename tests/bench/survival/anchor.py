@@ -11,7 +11,6 @@ flows, one as JET. Published for one seed: 4,687,530 connections, of which full 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +121,7 @@ class Run:
         self._ways = {name: Tracker(count, setting.memory) for name in ("full tracking", "JET")}
         self.lost: dict[str, int] = {}
 
-    def run(self, told: Callable[[float], None] = lambda _share: None) -> dict[str, int]:
+    def run(self) -> dict[str, int]:
         """Connections that each way broke, of those whose server had not left."""
         setting, rng = self._setting, self._rng
         was_lost = {name: np.zeros(self.connections, bool) for name in self._ways}
@@ -141,7 +140,6 @@ class Run:
             self._decide()
             spoke = rng.permutation(self._spoke(live, at_s))
             self._look(spoke, was_lost)
-            told(at_s / setting.length_s)
         self.lost = {name: int(lost.sum()) for name, lost in was_lost.items()}
         return self.lost
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_lb.history import TURNS_MAX
+from edge_lb.plan import CHAIN_OWNERS
 
-from .chain_variants import HoldersFirst, RendezvousChains
 from .changes import Churn, Script
-from .owner_chains import OwnerChains, RememberingChains, ShippedChains
-from .remembering import Jet, Remembering
+from .owner_chains import EveryTurn, MaglevChains, OwnerChains, RememberingChains
+from .remembering import Jet, JetTable, Remembering
 from .run import World
 from .systems import Glb, Maglev, ModN, System
 from .tables import Rendezvous, Servers
@@ -24,14 +23,29 @@ SIZES = (0.1, 0.25, 0.5, 1.0)  # of all balancers' memories, of the connections 
 SIZES_RATE = 10.0  # at which memories of other sizes than SIZE are compared
 SIZE = 1.0
 DEPTHS = (1, 2, 3, 4)
-SHIPPED_DEPTH = 3
+SHIPPED_DEPTH = CHAIN_OWNERS - 1
 CHANGING, STICKY = "mod-N", "resilient"
-AGE_MARGIN_S = 60.0
 
 MEMORY, MEMORY_STICKY = "Maglev + memory", "Maglev + memory, sticky ECMP"
 JET, JET_STICKY = "JET", "JET, sticky ECMP"
-SHIPPED = f"chains of {SHIPPED_DEPTH}, {TURNS_MAX} turns"
-CHAINS_MEMORY = f"chains of {SHIPPED_DEPTH} + moved flows"
+SHIPPED = f"chains of {SHIPPED_DEPTH}"
+CHAINS_MAGLEV = f"chains of {SHIPPED_DEPTH}, Maglev's ring"
+CHAINS_EVERY_TURN = f"{SHIPPED}, every turn kept"
+CHAINS_MEMORY = f"{SHIPPED} + moved flows"
+
+NAMES = (  # in the order of tables
+    "mod-N",
+    "Maglev",
+    MEMORY,
+    MEMORY_STICKY,
+    JET,
+    JET_STICKY,
+    "GLB",
+    CHAINS_MAGLEV,
+    *(f"chains of {depth}" for depth in DEPTHS),
+    CHAINS_EVERY_TURN,
+    CHAINS_MEMORY,
+)
 
 
 def short_world(per_minute: float, concurrent: int = CONCURRENT) -> World:
@@ -64,30 +78,37 @@ def sized(name: str, size: float) -> str:
 def line_up(world: World, script: Script, servers: Servers, flows: Connections) -> Sequence[System]:
     """Every system; those with a memory by each size where sizes are compared."""
     rows = Rendezvous(script.universe)
-    age_s = world.load.durations.longest_s + AGE_MARGIN_S
+    jets = JetTable(servers, rows)
     balancers = world.churn.balancers
-    found: list[System] = [
-        ModN(servers, flows),
-        Maglev(servers, flows),
-        Glb(servers, flows, rows),
-        *(OwnerChains(servers, flows, depth, age_s) for depth in DEPTHS),
-        ShippedChains(servers, flows, SHIPPED_DEPTH, age_s),
-        HoldersFirst(servers, flows, SHIPPED_DEPTH, age_s),
-        *(RendezvousChains(servers, flows, depth, age_s, rows) for depth in DEPTHS[:3]),
-    ]
-    for size in SIZES if world.churn.per_minute == SIZES_RATE else (SIZE,):
+    sizes = SIZES if world.churn.per_minute == SIZES_RATE else (SIZE,)
+    found: list[System] = [ModN(servers, flows), Maglev(servers, flows)]
+    remembering: list[System] = []
+    for size in sizes:
         entries = int(size * world.load.concurrent)
         for name, router in ((MEMORY, CHANGING), (MEMORY_STICKY, STICKY)):
-            found.append(Remembering(sized(name, size), servers, flows, router, balancers, entries))
+            of_size = sized(name, size)
+            found.append(Remembering(of_size, servers, flows, router, balancers, entries))
         for name, router in ((JET, CHANGING), (JET_STICKY, STICKY)):
-            found.append(Jet(sized(name, size), servers, flows, rows, router, balancers, entries))
-        name = sized(CHAINS_MEMORY, size)
-        found.append(
+            found.append(Jet(sized(name, size), servers, flows, jets, router, balancers, entries))
+        remembering.append(
             RememberingChains(
-                name, servers, flows, SHIPPED_DEPTH, age_s, CHANGING, balancers, entries
+                sized(CHAINS_MEMORY, size),
+                servers,
+                flows,
+                SHIPPED_DEPTH,
+                CHANGING,
+                balancers,
+                entries,
             )
         )
-    return found
+    return [
+        *found,
+        Glb(servers, flows, rows),
+        MaglevChains(servers, flows, SHIPPED_DEPTH, CHAINS_MAGLEV),
+        *(OwnerChains(servers, flows, depth) for depth in DEPTHS),
+        EveryTurn(servers, flows, SHIPPED_DEPTH, CHAINS_EVERY_TURN),
+        *remembering,
+    ]
 
 
 def _churn(per_minute: float, balancer_every_s: float) -> Churn:

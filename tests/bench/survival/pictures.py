@@ -13,13 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .line_up import (
+    CHAINS_EVERY_TURN,
+    CHAINS_MAGLEV,
     CHAINS_MEMORY,
     JET,
     JET_STICKY,
     MEMORY,
     MEMORY_STICKY,
     SHIPPED,
-    SHIPPED_DEPTH,
     SIZES,
     SIZES_RATE,
     sized,
@@ -39,11 +40,10 @@ STYLES: dict[str, tuple[str, str, str]] = {  # system -> colour, line, marker
     "GLB": ("#e7298a", "-", "D"),
     "chains of 1": ("#a6dba0", "-", "."),
     "chains of 2": ("#5aae61", "-", "."),
-    "chains of 3": ("#1b7837", "-", "o"),
     "chains of 4": ("#00441b", "-", "."),
-    SHIPPED: ("#000000", "-", "*"),
-    f"chains of {SHIPPED_DEPTH}, holders first": ("#1f78b4", "-", "p"),
-    f"rendezvous, chains of {SHIPPED_DEPTH}": ("#1f78b4", "--", "P"),
+    SHIPPED: ("#000000", "-", "o"),
+    CHAINS_EVERY_TURN: ("#000000", ":", "o"),
+    CHAINS_MAGLEV: ("#1f78b4", "-", "P"),
     CHAINS_MEMORY: ("#1b7837", "--", "s"),
 }
 TITLES = {"short": "Hadoop's connections (mean 18 s)", "long": "long connections (mean 30 min)"}

@@ -15,9 +15,9 @@ from edge_lb.owners import Told, alive, chain, eras, lines_of
 from edge_lb.rings import Rings, weights_of
 from gslb.fleet.history import VipFlows, pack_slots
 
-from .owner_chains import VIP_NAME, OwnerChains
+from .owner_chains import OwnerChains
 from .systems import System
-from .tables import RING_SLOTS, Servers, name_of
+from .tables import RING_SLOTS, VIP_NAME, Servers, name_of
 from .traffic import Connections
 
 FLOWS_MAX = 255  # that a report tells of one slot
@@ -31,9 +31,10 @@ def reference_ring(servers: Servers) -> np.ndarray:
     return np.array([servers_by_name[weights[position - 1][0]] for position in shape], np.uint16)
 
 
-def wrong_choices(system: System, sample: np.ndarray, ring: np.ndarray) -> int:
-    """Of these flows, how many a system gives to another server than hash, slot and ring do."""
+def wrong_choices(system: System, sample: np.ndarray) -> int:
+    """Of these flows, how many a system gives to another server than an edge's ring does."""
     flows: Connections = system.flows
+    ring = reference_ring(system.servers)
     wanted = [int(ring[slot(flows.flow(int(number)))]) for number in sample]
     return int((system.place(sample) != np.array(wanted)).sum())
 
@@ -42,13 +43,13 @@ def wrong_chains(system: OwnerChains, now_s: float) -> int:
     """Slots whose chain is not what `edge_lb.owners` finds; the system learnt at `now_s`."""
     servers, width = system.servers, system.depth + 1
     present = weights_of(servers.members())
-    history = eras(lines_of({"edge1": system.history()})[VIP_NAME])
+    history = eras(lines_of({"edge1": servers.history})[VIP_NAME])
     found = chain(
         array("H", servers.ring.tobytes()),
-        alive(history, present, now_s=now_s, age_s=system.age_s),
+        alive(history, present, now_s=now_s, age_s=servers.age_s),
         {name_of(server): server for server in range(1, len(servers.serving))},
         depth=system.depth,
-        age_s=system.age_s,
+        age_s=servers.age_s,
         rings=Rings(),
         down=frozenset(name_of(int(server)) for server in np.flatnonzero(servers.down)),
         told=reports(system, now_s),

@@ -66,54 +66,65 @@ class Remembering(System):
         return RING_BYTES + ENTRY_BYTES * self._capacity
 
 
-class Jet(Remembering):
-    """JET, by its table: rendezvous in each row, and flows are remembered only where it may change.
+class JetTable:
+    """JET's table: rendezvous in each row, and where that may change.
 
     That is where a server of the horizon would win the row, or where its server has notice of a
     drain. The horizon holds those that left and may return, as many as HORIZON_SHARE of all; a
-    server that joins unheard of was not in it.
+    server that joins unheard of was not in it. Shared by JETs with memories of any size.
     """
+
+    def __init__(self, servers: Servers, rows: Rendezvous) -> None:
+        self._servers, self._rows = servers, rows
+        self._heard: Change | None = None
+        self._horizon = np.zeros_like(servers.serving)
+        self._leaving = np.zeros_like(servers.serving)
+        self._horizon_max = int(HORIZON_SHARE * servers.serving.sum())
+        self.owners = np.zeros(RING_SLOTS, np.uint16)
+        self.unsafe = np.zeros(RING_SLOTS, bool)
+        self._decide(np.arange(RING_SLOTS))
+
+    def adapt(self, change: Change) -> None:
+        """Once for each change, whoever asks."""
+        if change is self._heard or change.kind in {Kind.EDGE_LEAVES, Kind.EDGE_JOINS}:
+            return
+        self._heard, server = change, change.number + 1
+        self._leaving[server] = change.kind is Kind.NOTICE
+        has_room = self._horizon.sum() < self._horizon_max
+        self._horizon[server] = has_room and change.kind in {Kind.DRAIN, Kind.CRASH}
+        self._decide(self._rows.rows_with(server))
+
+    def _decide(self, rows: np.ndarray) -> None:
+        present = self._rows.best(rows, self._servers.serving)
+        coming = self._rows.best(rows, self._servers.serving | self._horizon)
+        self.owners[rows] = self._rows.order[rows, present]
+        self.unsafe[rows] = (coming < present) | self._leaving[self.owners[rows]]
+
+
+class Jet(Remembering):
+    """JET: flows are remembered only where its table may change."""
 
     def __init__(
         self,
         name: str,
         servers: Servers,
         flows: Connections,
-        rows: Rendezvous,
+        table: JetTable,
         router: str,
         balancers: int,
         size: int,
     ) -> None:
         super().__init__(name, servers, flows, router, balancers, size)
-        self._rows = rows
-        self._horizon = np.zeros_like(servers.serving)
-        self._leaving = np.zeros_like(servers.serving)
-        self._horizon_max = int(HORIZON_SHARE * servers.serving.sum())
-        self._table = np.zeros(RING_SLOTS, np.uint16)
-        self._unsafe = np.zeros(RING_SLOTS, bool)
-        self._decide(np.arange(RING_SLOTS))
+        self._table = table
 
     def adapt(self, change: Change) -> None:
-        server = change.number + 1
-        if change.kind in {Kind.EDGE_LEAVES, Kind.EDGE_JOINS}:
-            return
-        self._leaving[server] = change.kind is Kind.NOTICE
-        has_room = self._horizon.sum() < self._horizon_max
-        self._horizon[server] = has_room and change.kind in {Kind.DRAIN, Kind.CRASH}
-        self._decide(self._rows.rows_with(server))
+        self._table.adapt(change)
 
     def place(self, flows: np.ndarray) -> np.ndarray:
-        return self._table[self.flows.slot[flows]]
+        return self._table.owners[self.flows.slot[flows]]
 
     def choose(self, flows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        slots = self.flows.slot[flows]
-        return self._table[slots], self._unsafe[slots]
+        return self.place(flows), self._table.unsafe[self.flows.slot[flows]]
 
     def state_bytes(self) -> int:
         return super().state_bytes() + RING_SLOTS // 8
-
-    def _decide(self, rows: np.ndarray) -> None:
-        present = self._rows.best(rows, self.servers.serving)
-        coming = self._rows.best(rows, self.servers.serving | self._horizon)
-        self._table[rows] = self._rows.order[rows, present]
-        self._unsafe[rows] = (coming < present) | self._leaving[self._table[rows]]

@@ -19,6 +19,7 @@ from .traffic import Connections, Load
 BUCKETS = 512  # of a resilient next-hop group
 REPORT_S = 10.0  # between two reports of a real on the flows it holds
 SAMPLE_S = 60.0  # between two looks at how the connections are spread
+AGE_MARGIN_S = 60.0  # that operators add to the longest connection they know of
 
 
 class Routers:
@@ -55,6 +56,11 @@ class World:
     length_s: float
     tick_s: float
 
+    @property
+    def age_s(self) -> float:
+        """The VIP's `connection_age_s`."""
+        return self.load.durations.longest_s + AGE_MARGIN_S
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
@@ -75,13 +81,11 @@ class Figures:
 Builder = Callable[[World, Script, Servers, Connections], Sequence[System]]
 
 
-def simulate(
-    world: World, seed: int, build: Builder, told: Callable[[float], None] = lambda _share: None
-) -> list[Figures]:
-    """Every system through the same run; `told` hears how much of it is done."""
+def simulate(world: World, seed: int, build: Builder) -> list[Figures]:
+    """Every system through the same run."""
     changes_rng, flows_rng = (np.random.default_rng([seed, part]) for part in range(2))
     script = write_script(world.churn, world.length_s, changes_rng)
-    servers = Servers(world.churn.servers, script.universe)
+    servers = Servers(world.churn.servers, script.universe, world.age_s)
     flows = Connections(world.load, flows_rng)
     routers = Routers(world.churn.balancers)
     systems = build(world, script, servers, flows)
@@ -108,7 +112,6 @@ def simulate(
         if _is_time(until_s, world.tick_s, SAMPLE_S):
             for system in systems:
                 spread[system.name].append(max_over_mean(system))
-        told(until_s / world.length_s)
     return [figures(system, spread[system.name]) for system in systems]
 
 

@@ -1,38 +1,44 @@
 """Who is meant to get new connections, and the tables that follow from it.
 
-Owns `Servers`, which every system reads: with the ring that edges give the serving ones, by the
-very code that they run (`edge_lb.rings`), and the ring that Maglev hashing gives them; and the rows
-of rendezvous hashing, for the systems of others that use it. In tables a server is its number + 1,
-and 0 is nobody.
+Owns `Servers`, which every system reads: the ring that edges give the serving ones and the history
+that an edge writes down of them, by the very code that edges run (`edge_lb.rings`,
+`edge_lb.history`), and the ring of Maglev hashing; and the rows of rendezvous hashing, for the
+systems of others that use it. In tables a server is its number + 1, and 0 is nobody.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
+from edge_lb.history import Present, unwritten, write_down
 from edge_lb.rings import Rings, weights_of
 
 from .changes import Change, Kind
 from .maglev import maglev_ring
 
 RING_SLOTS = len(Rings().shape(()))  # of the ring that edges have, and of rows
-WEIGHT = 100
+VIP_NAME, WEIGHT = "web", 100
 RANKED = 48  # servers kept of each row, the best first: all others of it are never asked for
 NEAR = 6  # of them, among which the best that serves is found in nearly every row
 ROWS_AT_ONCE = 4096
 
 
 class Servers:
-    """Which servers serve, drain or are down, and what rings the serving ones give."""
+    """Which servers serve, drain or are down, what rings the serving ones give, and gave before.
 
-    def __init__(self, count: int, universe: int) -> None:
+    `age_s`: how long a connection may live, which says how long a history is of use.
+    """
+
+    def __init__(self, count: int, universe: int, age_s: float) -> None:
+        self.age_s = age_s
         self.serving = np.zeros(universe + 1, bool)
         self.serving[1 : count + 1] = True
         self.down = np.zeros(universe + 1, bool)
         self._rings = Rings(shapes_max=0)
-        self._build()
+        self.history = unwritten("fra", "edge1")
+        self._build(0.0)
 
     def apply(self, change: Change) -> bool:
         """Whether the rings are others now."""
@@ -44,16 +50,23 @@ class Servers:
             self.serving[server], self.down[server] = True, False
         else:
             return False
-        self._build()
+        self._build(change.at_s)
         return True
 
     def members(self) -> dict[str, int]:
         """Names and weights of the serving, as a ring is made of."""
         return {name_of(int(server)): WEIGHT for server in np.flatnonzero(self.serving)}
 
-    def _build(self) -> None:
+    def kept_s(self) -> float:
+        """Who lost a slot before that moment is not told by the history any more."""
+        turns = self.history.vips[0].turns
+        return turns[0].at_s if turns else 0.0
+
+    def _build(self, now_s: float) -> None:
         numbers = {name_of(int(server)): int(server) for server in np.flatnonzero(self.serving)}
         weights = weights_of(self.members())
+        present = {VIP_NAME: Present(weights=weights, age_s=self.age_s)}
+        self.history = write_down(self.history, present, now_s).history
         seats = np.array([0, *(numbers[name] for name, _ in weights)], np.uint16)
         self.ring = seats[np.frombuffer(self._rings.shape(weights), np.uint16)]
         self.maglev = maglev_ring(list(numbers.values()))
@@ -89,7 +102,7 @@ class Rendezvous:
         return places
 
 
-@cache
+@lru_cache(maxsize=1)
 def _ranked(universe: int) -> np.ndarray:
     """RANKED servers for each of RING_SLOTS rows."""
     keep = min(RANKED, universe)
