@@ -516,3 +516,15 @@ def test_steps_of_a_slow_start_wait_for_the_other_edge_and_do_not_pile_up():
     assert [turn.changed for turn in turns] == [{"web2": 0}, {"web2": 13}]
     assert edge.planner.notices["www"].since_s == 1050.0
     assert dict(edge.planner.notices["www"].weights)["web2"] == 50
+
+
+def test_turns_that_a_history_has_no_room_for_are_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("edge_lb.history.TURNS_MAX", 2)
+    edge = Edge()
+    edge.plan(100.0)
+
+    for number in range(4):
+        edge.plan(110.0 + number, drained=frozenset({WEB1}) if number % 2 else frozenset({WEB2}))
+
+    assert edge.planner.forgotten == 2
+    assert [turn.at_s for turn in edge.planner.history.vips[0].turns] == [112.0, 113.0]
