@@ -24,7 +24,7 @@ NAMES = ("web1", "web2", "web3")
 LONG_S = 3600.0  # longer than any test runs, however busy its machine is
 SHORT_S = 4.0
 CHECK = (
-    'check = { kind = "http", via = "direct", port = 8080, interval_s = 1.0, timeout_s = 1.0, '
+    'check = { kind = "http", via = "direct", port = 8080, interval_s = 2.0, timeout_s = 2.0, '
     "rise = 1, fall = 2 }\n"
 )
 AGENT = """
