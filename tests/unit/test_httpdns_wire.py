@@ -77,6 +77,7 @@ def test_other_servers_are_a_referral() -> None:
         (response([], ["lab.example.com. 60 NS ns1.lab.example.com."]), None),
         (response([], rcode=5), None),
     ],
+    ids=["two-addresses", "ttl-0", "absence", "referral", "refused"],
 )
 def test_http_keeps_an_answer_as_long_as_dns_lets_it(message: bytes, kept_s: int | None) -> None:
     assert freshness_s(message) == kept_s
