@@ -82,7 +82,7 @@ class EdgeAgent:
         self.plan_trouble = ""
         self.seats: Seats = memory.seats
         self.memory_file = memory_file
-        self.wills = Wills(memory.unwritten)
+        self.wills = Wills(memory.wills)
         self.judge = Judge({}, {})
         self.prober = prober
         self.checker = Checker((), self._on_result, rng, prober.mark)
@@ -381,7 +381,7 @@ class EdgeAgent:
                 generation=generation,
                 seats=self.seats,
                 standings=keep_standings(self.judge.believed()),
-                unwritten=self.wills.unwritten,
+                wills=self.wills.unsettled,
                 filter_by_hand=self.filter.by_hand,
                 history=self.planner.history,
                 serving_since=self.planner.since,

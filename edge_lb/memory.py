@@ -1,4 +1,4 @@
-"""What an edge keeps over a restart: its numbers, beliefs and history, unwritten wills, hand rules.
+"""What an edge keeps over a restart: its numbers, beliefs and history, unread wills, hand rules.
 
 Owns the one JSON file in the state directory. Written whole beside itself and moved into place; a
 full disk is logged once and survived, for the maps and the store hold most of it too.
@@ -32,7 +32,7 @@ class KeptStanding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class EdgeMemory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything kept. `unwritten` waits for the store.
+    """Everything kept. `wills` were told here, and have not been read from the store yet.
 
     `standings` and `serving_since` (Unix time, of VIPs with a slow start) are by `seat_name`.
     """
@@ -40,7 +40,7 @@ class EdgeMemory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     generation: int = 0
     seats: Seats = Seats()
     standings: dict[str, KeptStanding] = {}
-    unwritten: tuple[Override, ...] = ()
+    wills: tuple[Override, ...] = ()
     filter_by_hand: tuple[HandRule, ...] = ()
     history: EdgeHistory | None = None
     serving_since: dict[str, float] = {}

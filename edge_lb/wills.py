@@ -19,9 +19,14 @@ _Subject = tuple[OverrideKind, str]
 class Wills:
     """The wills told to this edge, over those that the store holds."""
 
-    def __init__(self, unwritten: Iterable[Override]) -> None:
-        self._told = {(will.kind, will.name): will for will in unwritten}
+    def __init__(self, told: Iterable[Override]) -> None:
+        self._told = {(will.kind, will.name): will for will in told}
         self._unwritten = set(self._told)
+
+    @property
+    def unsettled(self) -> tuple[Override, ...]:
+        """What the store's copy here does not tell yet, written or not: a crash would lose it."""
+        return tuple(self._told[subject] for subject in sorted(self._told))
 
     @property
     def unwritten(self) -> tuple[Override, ...]:

@@ -102,14 +102,20 @@ def test_drained_edge_is_held_apart_from_a_real_of_its_name():
     assert [one.kind for one in wills.unwritten] == [OverrideKind.EDGE]
 
 
-def test_unwritten_will_survives_a_restart():
+def test_will_survives_a_restart_until_it_is_read_from_the_store():
     first = Wills(())
-    tell(first, WEB1, EMPTY, drained=True)
+    told = tell(first, WEB1, EMPTY, drained=True)
 
-    second = Wills(first.unwritten)
-
-    assert second.unwritten == first.unwritten
+    second = Wills(first.unsettled)
+    assert second.unwritten == (told,)
     assert set(second.drained(OverrideKind.REAL, EMPTY)) == {WEB1}
+
+    second.written(told)
+    third = Wills(second.unsettled)
+    assert set(third.drained(OverrideKind.REAL, EMPTY)) == {WEB1}
+
+    third.settle(holding(told))
+    assert third.unsettled == ()
 
 
 def test_older_will_that_was_written_does_not_end_the_newer_ones_wait():
