@@ -16,7 +16,7 @@ from edge_lb.rings import Weights
 from gslb.fleet.health import next_generation
 from gslb.fleet.history import EdgeHistory, Turn, VipHistory, changed_between
 
-TURNS_MAX = 1024  # of a VIP: 17 a minute for an hour; who turns faster forgets the oldest turns
+TURNS_MAX = 2048  # of a VIP: 34 a minute for an hour; who turns faster forgets the oldest turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

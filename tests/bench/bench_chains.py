@@ -33,7 +33,7 @@ from gslb.fleet.store import Reading, encode
 
 SEED = 20_261_123
 REALS, AWAY = 468, 8
-TURNS = (64, 256, 1024)
+TURNS = (64, 256, 1024, 2048)
 ROUNDS = 7
 AGE_S = 3600.0
 NOW_S = 1_800_000_000.0

@@ -14,7 +14,7 @@ from survival.changes import Change, Churn, Kind, write_script
 from survival.line_up import line_up
 from survival.lru import FlowMemories
 from survival.maglev import MAGLEV_SLOTS, maglev_ring, walk
-from survival.owner_chains import EveryTurn, MaglevChains, OwnerChains, RememberingChains
+from survival.owner_chains import FewerTurns, MaglevChains, OwnerChains, RememberingChains
 from survival.proof import wrong_chains, wrong_choices
 from survival.remembering import Jet, JetTable, Remembering
 from survival.run import World, simulate
@@ -266,15 +266,20 @@ def test_a_history_of_bounded_length_forgets_its_oldest_turns(
 ) -> None:
     monkeypatch.setattr("edge_lb.history.TURNS_MAX", 8)
     system = stand.add(OwnerChains(stand.servers, stand.flows, 3))
-    every = stand.add(EveryTurn(stand.servers, stand.flows, 3, "every turn"))
+    fewer = stand.add(FewerTurns(stand.servers, stand.flows, 3, "4 turns", 4))
     stand.change(Kind.DRAIN, 3, 0.0)
     assert 3 in system.chains()[:, 1:]
 
-    for turn in range(8):
+    for turn in range(4):
+        stand.change(Kind.RETURN if turn % 2 else Kind.DRAIN, 5, 1.0 + turn)
+
+    assert 3 in system.chains()[:, 1:]
+    assert 3 not in fewer.chains()[:, 1:]
+
+    for turn in range(4, 8):
         stand.change(Kind.RETURN if turn % 2 else Kind.DRAIN, 5, 1.0 + turn)
 
     assert 3 not in system.chains()[:, 1:]
-    assert 3 in every.chains()[:, 1:]
     system.learn(9.0)
     assert wrong_chains(system, 9.0) == 0
 

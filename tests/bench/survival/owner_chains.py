@@ -56,9 +56,10 @@ class OwnerChains(System):
         if change.kind is Kind.CRASH:
             slots = np.flatnonzero(self._earlier == change.number + 1) // KEPT
             self._take_out(slots, self._earlier[slots] == change.number + 1)
-        while self._moves[0][0] < self.kept_s():
+        kept_s = self.kept_s()
+        while self._moves[0][0] < kept_s:
             _, slots = self._moves.popleft()
-            self._take_out(slots, self._lost_s[slots] < self.kept_s())
+            self._take_out(slots, self._lost_s[slots] < kept_s)
 
     def kept_s(self) -> float:
         """Who lost a slot before that moment is forgotten."""
@@ -123,11 +124,18 @@ class OwnerChains(System):
         self._earlier[slots], self._lost_s[slots] = _packed(rows, lost_s, (rows != 0) & ~gone)
 
 
-class EveryTurn(OwnerChains):
-    """As if an edge kept all turns of its history: what it costs that it keeps only so many."""
+class FewerTurns(OwnerChains):
+    """As if an edge kept only so many turns of its history: why it keeps as many as it does."""
+
+    def __init__(
+        self, servers: Servers, flows: Connections, depth: int, name: str, turns: int
+    ) -> None:
+        super().__init__(servers, flows, depth, name)
+        self._turns = turns
 
     def kept_s(self) -> float:
-        return 0.0
+        is_short = len(self._moves) <= self._turns
+        return super().kept_s() if is_short else self._moves[-self._turns][0]
 
 
 class MaglevChains(OwnerChains):

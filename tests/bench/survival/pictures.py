@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .line_up import (
-    CHAINS_EVERY_TURN,
+    CHAINS_FEWER_TURNS,
     CHAINS_MAGLEV,
     CHAINS_MEMORY,
     JET,
@@ -42,7 +42,7 @@ STYLES: dict[str, tuple[str, str, str]] = {  # system -> colour, line, marker
     "chains of 2": ("#5aae61", "-", "."),
     "chains of 4": ("#00441b", "-", "."),
     SHIPPED: ("#000000", "-", "o"),
-    CHAINS_EVERY_TURN: ("#000000", ":", "o"),
+    CHAINS_FEWER_TURNS: ("#000000", ":", "o"),
     CHAINS_MAGLEV: ("#1f78b4", "-", "P"),
     CHAINS_MEMORY: ("#1b7837", "--", "s"),
 }
