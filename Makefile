@@ -25,7 +25,7 @@ demo: root setup ## the main job, step by step, verified, on two sites in networ
 
 .PHONY: test
 test: root setup ## every test: unit, property, contract, BPF, namespaces, end to end
-	@$(PYTEST) -q -n 2 --dist loadgroup tests
+	@$(PYTEST) -q tests
 
 .PHONY: unit
 unit: setup ## the tests that need no root
