@@ -1,6 +1,6 @@
 """What an edge announces of its VIPs: the rules, as one step a look. Pure.
 
-Owns the four preferences and when one becomes another (docs/decisions/0013). Called by
+Owns the five preferences and when one becomes another (docs/decisions/0013). Called by
 `edge_lb.announcer` with what it saw; `edge_lb.exabgp` says the routes in the speaker's words. A
 lost store, lost checks and a silent agent are no reasons to withdraw. Times are Unix seconds.
 """
@@ -20,6 +20,7 @@ class Preference(StrEnum):
 
     WAITING = "WAITING"  # new: not announced yet
     ANNOUNCED = "ANNOUNCED"
+    STEPPED_BACK = "STEPPED_BACK"  # the agent is silent: edges of the site that hear go first
     LOWERED = "LOWERED"  # drained: announced as the worse path, forwards what still comes
     WITHDRAWN = "WITHDRAWN"
 
@@ -55,6 +56,8 @@ class Standing:
     fault: str = ""  # that took effect
     doubtful_since_s: float | None = None  # since when the agent tells a fault
     sound_since_s: float | None = None
+    silent_since_s: float | None = None  # since when the agent says nothing
+    spoken_since_s: float | None = None  # since when it answers
     moved_s: float = 0.0  # when a packet of a VIP was last known to have come
     packets: int | None = None
 
@@ -81,8 +84,8 @@ def step(standing: Standing, seen: Seen, rules: BgpSection, now_s: float) -> Sta
         return _drain(now, rules, now_s)
     if now.preference is Preference.LOWERED:
         return _become(now, Preference.ANNOUNCED, "undrained", now_s)
-    if now.preference is Preference.ANNOUNCED:
-        return now
+    if now.preference in (Preference.ANNOUNCED, Preference.STEPPED_BACK):
+        return _stand(now, seen.told, rules, now_s)
     return _join(now, seen.told, rules, now_s)
 
 
@@ -93,11 +96,12 @@ def routes(
     if standing.preference in (Preference.WAITING, Preference.WITHDRAWN):
         return frozenset()
     lowered = standing.preference is Preference.LOWERED
+    behind = lowered or standing.preference is Preference.STEPPED_BACK
     return frozenset(
         Route(
             address=address,
             next_hop=next_hops[address.version],
-            med=rules.drain_med if lowered else rules.med,
+            med=rules.drain_med if behind else rules.med,
             local_preference=(rules.drain_local_preference if lowered else rules.local_preference),
             communities=rules.drain_communities if lowered else rules.communities,
         )
@@ -143,6 +147,8 @@ def _known(standing: Standing, seen: Seen, rules: BgpSection, now_s: float) -> S
         fault=fault,
         doubtful_since_s=doubtful_since_s,
         sound_since_s=_since(standing.sound_since_s, now_s) if sound else None,
+        silent_since_s=_since(standing.silent_since_s, now_s) if told is None else None,
+        spoken_since_s=_since(standing.spoken_since_s, now_s) if told is not None else None,
         moved_s=now_s if moved else standing.moved_s,
         packets=told.packets if told is not None else None,
     )
@@ -154,7 +160,7 @@ def _since(before: float | None, now_s: float) -> float:
 
 def _drain(now: Standing, rules: BgpSection, now_s: float) -> Standing:
     """Lowered first; withdrawn when it is quiet, or when it took too long."""
-    if now.preference is Preference.ANNOUNCED:
+    if now.preference in (Preference.ANNOUNCED, Preference.STEPPED_BACK):
         lowered = _become(now, Preference.LOWERED, "drained: forwards what still comes", now_s)
         return replace(lowered, moved_s=now_s)
     if now.preference is not Preference.LOWERED:
@@ -166,6 +172,25 @@ def _drain(now: Standing, rules: BgpSection, now_s: float) -> Standing:
         text = f"drained: packets still came after {rules.drain_max_s:g} s"
         return _become(now, Preference.WITHDRAWN, text, now_s)
     return now
+
+
+def _stand(now: Standing, told: Told | None, rules: BgpSection, now_s: float) -> Standing:
+    """Announced, and behind the site's other edges while the agent is silent.
+
+    Its maps forward as ever, but hear of no change: what comes at other edges they cannot know.
+    """
+    if told is None:
+        silent_s = 0.0 if now.silent_since_s is None else now_s - now.silent_since_s
+        if silent_s < rules.silent_s:
+            return now
+        text = f"the agent has been silent for {rules.silent_s:g} s: edges that hear go first"
+        return _become(now, Preference.STEPPED_BACK, text, now_s)
+    if now.preference is Preference.ANNOUNCED:
+        return now
+    spoken_s = 0.0 if now.spoken_since_s is None else now_s - now.spoken_since_s
+    if told.histories or spoken_s >= rules.join_max_s:
+        return _become(now, Preference.ANNOUNCED, "the agent speaks again", now_s)
+    return _become(now, now.preference, "waits for the site's histories", now_s)
 
 
 def _join(now: Standing, told: Told | None, rules: BgpSection, now_s: float) -> Standing:

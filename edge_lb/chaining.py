@@ -17,6 +17,7 @@ from edge_lb.grace import Pair
 from edge_lb.history import Present, Written, last_members, write_down
 from edge_lb.owners import (
     IN_USE,
+    MAY_FORWARD_S,
     NO_CHAINS,
     SETTLE_S,
     Chains,
@@ -231,9 +232,10 @@ def _is_chained(fleet: Fleet, vip: Vip) -> bool:
 def silent_edges(
     histories: Mapping[str, EdgeHistory], holdings: Holdings, own: str, now_s: float
 ) -> dict[str, float]:
-    """Edges whose report's lease ended, with the moment. `now_s` is monotonic, as in `holdings`.
+    """Edges that are gone, with the moment. `now_s` is monotonic, as in `holdings`.
 
-    While the store is away no lease ends. An edge that never reported spoke last when it wrote.
+    An edge is gone MAY_FORWARD_S after its report's lease; while the store is away no lease ends.
+    An edge that never reported spoke last when it wrote.
     """
     at_s = now_s if holdings.lost_s is None else holdings.lost_s
     silent: dict[str, float] = {}
@@ -243,8 +245,8 @@ def silent_edges(
             continue
         if held is None:
             silent[edge] = history.generation / 1000
-        elif held.expired(at_s):
-            silent[edge] = held.report.observed_at_s + held.report.lease_s
+        elif held.expired(at_s, beyond_s=MAY_FORWARD_S):
+            silent[edge] = held.report.observed_at_s + held.report.lease_s + MAY_FORWARD_S
     return silent
 
 

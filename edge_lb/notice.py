@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType
 
+from edge_lb.owners import MAY_FORWARD_S
 from edge_lb.rings import Weights
 from gslb.fleet.history import EdgeHistory
 from gslb.fleet.snapshot import Holdings
@@ -100,15 +101,18 @@ def heed(
 
 
 def ears_of(holdings: Holdings, site: str, own: str, now_s: float) -> dict[str, int]:
-    """Who else lives at the site, and what it has heard of us. `now_s` is monotonic.
+    """Who else forwards at the site, and what it has heard of us. `now_s` is monotonic.
 
-    While the store is away no lease ends. A drained edge forwards still: it counts.
+    A drained edge forwards still, and one that fell silent may: both count. While the store is away
+    no lease ends.
     """
     at_s = now_s if holdings.lost_s is None else holdings.lost_s
     return {
         edge: held.report.heard.get(own, 0)
         for edge, held in holdings.reports.items()
-        if edge != own and held.report.site == site and not held.expired(at_s)
+        if edge != own
+        and held.report.site == site
+        and not held.expired(at_s, beyond_s=MAY_FORWARD_S)
     }
 
 

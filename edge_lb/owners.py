@@ -26,6 +26,9 @@ from gslb.fleet.history import EdgeHistory, VipFlows, VipHistory, unpack_slots
 SETTLE_S = (
     10.0  # after a loss a packet may be under way, and clocks differ: then reals are believed
 )
+MAY_FORWARD_S = 30.0
+"""How long the maps of an edge count that says nothing more: packets follow them without its agent,
+until its announcer has stepped back (`silent_s` of [bgp], docs/decisions/0013)."""
 IN_USE = inf  # a set of members that an edge uses now has not been lost
 
 Histories = Mapping[str, EdgeHistory]  # edge name ->

@@ -37,7 +37,7 @@ class Announcing(View, frozen=True):
     edge: str
     boot: str
     at_s: float
-    preference: str  # WAITING, ANNOUNCED, LOWERED, WITHDRAWN
+    preference: str  # WAITING, ANNOUNCED, STEPPED_BACK, LOWERED, WITHDRAWN
     since_s: float
     reason: str
     addresses: tuple[str, ...]

@@ -111,6 +111,7 @@ class BgpSection(_Section, frozen=True):
     drain_local_preference: int = 0
     drain_communities: tuple[str, ...] = ("65535:0",)  # GRACEFUL_SHUTDOWN, RFC 8326
     fault_s: float = 3.0  # how long a fault that the agent tells must stand
+    silent_s: float = 10.0  # how long the agent may be silent before other edges are preferred
     return_s: float = 3.0  # how long the data path must work before it is announced (again)
     join_max_s: float = 10.0  # how long a new edge waits for its site's histories
     quiet_s: float = 10.0  # how long no packet of a VIP may come before a drained edge withdraws
@@ -286,7 +287,7 @@ def bgp_faults(bgp: BgpSection) -> _Found:
             if not _is_community(text):
                 reason = f"`{text}` is not a community"
                 found.append((f"$.bgp.{name}[{number}]", reason, "like 65535:0"))
-    for name in ("fault_s", "return_s", "join_max_s", "quiet_s", "drain_max_s"):
+    for name in ("fault_s", "silent_s", "return_s", "join_max_s", "quiet_s", "drain_max_s"):
         if not 0 <= getattr(bgp, name) <= 86_400:
             found.append((f"$.bgp.{name}", "out of range", "0..86400 seconds"))
     if _told(bgp, "") == _told(bgp, "drain_"):

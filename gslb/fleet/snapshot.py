@@ -25,9 +25,9 @@ class HeldReport:
     report: EdgeReport
     received_s: float
 
-    def expired(self, now_s: float) -> bool:
-        """Whether the lease ended."""
-        return now_s - self.received_s > self.report.lease_s
+    def expired(self, now_s: float, *, beyond_s: float = 0.0) -> bool:
+        """Whether the lease ended, `beyond_s` ago or longer."""
+        return now_s - self.received_s > self.report.lease_s + beyond_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ RULES = BgpSection(
     local_address="192.0.2.2",
     neighbors=(NeighborSection(address="192.0.2.1", peer_as=65000),),
     fault_s=3.0,
+    silent_s=10.0,
     return_s=2.0,
     join_max_s=10.0,
     quiet_s=5.0,
@@ -56,6 +57,10 @@ class Edge:
         """The agent says something else from now on."""
         assert self.told is not None
         self.told = replace(self.told, **news)
+
+
+def by_address(route: Route) -> tuple[int, bytes]:
+    return route.address.version, route.address.packed
 
 
 @pytest.fixture
@@ -142,11 +147,59 @@ def test_a_fault_that_passes_withdraws_nothing(edge: Edge) -> None:
         assert edge.look(1) is Preference.ANNOUNCED
 
 
-def test_a_silent_agent_withdraws_nothing(edge: Edge) -> None:
+def test_a_silent_agent_withdraws_nothing_and_lets_others_go_first(edge: Edge) -> None:
+    before = routes(edge.standing, RULES, HOPS)
     edge.told = None
 
-    assert edge.look(10_000) is Preference.ANNOUNCED
-    assert edge.standing.addresses == {V4, V6}
+    assert edge.look(10) is Preference.ANNOUNCED
+    assert edge.look(10_000) is Preference.STEPPED_BACK
+    assert edge.standing.reason.startswith("the agent has been silent for 10 s")
+    gone, news = differences(before, routes(edge.standing, RULES, HOPS))
+    assert gone == ()
+    assert news == tuple(replace(route, med=1000) for route in sorted(before, key=by_address))
+
+
+def test_an_agent_that_is_back_at_once_moves_nothing(edge: Edge) -> None:
+    for _ in range(3):
+        edge.told = None
+        assert edge.look(9) is Preference.ANNOUNCED
+        edge.told = SOUND
+        assert edge.look(1) is Preference.ANNOUNCED
+
+
+def test_an_edge_steps_forward_when_its_agent_knows_the_histories(edge: Edge) -> None:
+    edge.told = None
+    edge.look(20)
+    edge.told = replace(SOUND, histories=False)
+
+    assert edge.look(5) is Preference.STEPPED_BACK
+    assert edge.standing.reason == "waits for the site's histories"
+    edge.says(histories=True)
+    assert edge.look(1) is Preference.ANNOUNCED
+    assert edge.standing.reason == "the agent speaks again"
+
+
+def test_the_way_forward_is_bounded_without_the_store(edge: Edge) -> None:
+    edge.told = None
+    edge.look(20)
+    edge.told = replace(SOUND, histories=False)
+
+    assert edge.look(10) is Preference.STEPPED_BACK
+    assert edge.look(1) is Preference.ANNOUNCED
+
+
+def test_an_edge_that_stepped_back_is_withdrawn_and_drained_like_any(edge: Edge) -> None:
+    edge.told = None
+    edge.look(20)
+    edge.told = replace(SOUND, drained=True)
+    assert edge.look(1) is Preference.LOWERED
+
+    other = Edge()
+    other.look(3)
+    other.told = None
+    other.look(20)
+    other.broken = "eth0 is down"
+    assert other.look(1) is Preference.WITHDRAWN
 
 
 def test_a_doubt_of_an_agent_that_falls_silent_is_not_followed(edge: Edge) -> None:
@@ -154,7 +207,8 @@ def test_a_doubt_of_an_agent_that_falls_silent_is_not_followed(edge: Edge) -> No
     edge.look()
     edge.told = None
 
-    assert edge.look(100) is Preference.ANNOUNCED
+    assert edge.look(9) is Preference.ANNOUNCED
+    assert edge.look(100) is Preference.STEPPED_BACK
 
 
 def test_a_fault_that_took_effect_outlives_its_silent_agent(edge: Edge) -> None:

@@ -144,7 +144,8 @@ def test_who_lives_at_the_site_is_asked_whatever_it_has_heard():
     holdings = Holdings(reports=reports)
 
     assert ears_of(holdings, "fra", "edge1", 103.0) == {"edge2": 7, "edge3": 0}
-    assert ears_of(holdings, "fra", "edge1", 103.1) == {}
+    assert ears_of(holdings, "fra", "edge1", 133.0) == {"edge2": 7, "edge3": 0}
+    assert ears_of(holdings, "fra", "edge1", 133.1) == {}
     assert ears_of(replace(holdings, lost_s=101.0), "fra", "edge1", 900.0) == {
         "edge2": 7,
         "edge3": 0,

@@ -13,6 +13,7 @@ from site_fleet import FRA, WEB1, WEB2, WEB3, WWW, fleet, real, vip
 
 from edge_lb.chaining import words_of
 from edge_lb.notice import ACKNOWLEDGED_WITHIN_S, NOTICE_S
+from edge_lb.owners import MAY_FORWARD_S
 from edge_lb.plan import CHAIN_OWNERS
 from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
 from edge_lb.rendezvous import RING_SLOTS
@@ -215,7 +216,8 @@ def test_what_another_edge_uses_is_a_candidate_until_it_is_silent_and_an_age_is_
     assert edge.seat("web2") in candidates(talks)
     assert not edge.planner.is_stale(edge.holdings, edge.at(202.0))
 
-    silent_s = 200.0 + LEASE_S
+    silent_s = 200.0 + LEASE_S + MAY_FORWARD_S
+    assert not edge.planner.is_stale(edge.holdings, edge.at(silent_s))
     assert edge.planner.is_stale(edge.holdings, edge.at(silent_s + 0.1))
     quiet = edge.plan(silent_s + 0.1, drained=frozenset({WEB2}))
     assert edge.seat("web2") in candidates(quiet)
@@ -458,14 +460,15 @@ def test_a_drain_that_an_edge_does_not_hear_of_is_made_after_a_bound_and_counted
     assert edge.planner.unheard == 1
 
 
-def test_an_edge_that_died_is_waited_for_no_more():
+def test_an_edge_that_fell_silent_is_waited_for_while_it_may_forward():
     edge = Edge()
     edge.plan(100.0)
     edge.holdings = Holdings(reports={"edge2": deaf_to_all(200.0)})
-    edge.plan(200.0, drained=frozenset({WEB2}))
+    gone_s = 200.0 + LEASE_S + MAY_FORWARD_S
+    edge.plan(gone_s - 1.0, drained=frozenset({WEB2}))
 
-    assert not edge.planner.is_stale(edge.holdings, edge.at(200.0 + LEASE_S))
-    assert edge.planner.is_stale(edge.holdings, edge.at(200.1 + LEASE_S))
+    assert not edge.planner.is_stale(edge.holdings, edge.at(gone_s))
+    assert edge.planner.is_stale(edge.holdings, edge.at(gone_s + 0.1))
 
 
 def test_what_was_heard_of_another_life_is_not_taken_for_this_ones_word():

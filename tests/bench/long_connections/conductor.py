@@ -24,6 +24,7 @@ from long_connections.world import World
 TICK_S = 0.05
 LOSS_S = 0.5  # until the router has noticed that an edge is gone
 DEAD_S = 1.0  # until a killed agent is started again
+SILENT_S = 10.0  # until the announcer of an edge whose agent is silent steps back, as [bgp] has it
 CRASHED_S = 4.0
 AWAY_S = 10.0  # of the store
 LOOK_S = 0.3  # between two looks whether all edges are well
@@ -51,6 +52,7 @@ class Conductor:
         self._modes = modes
         self._alive = set(edges)
         self._routed = list(edges)
+        self._behind: set[str] = set()  # of these, which stepped back
         self._jobs: list[Steps] = []
         self._is_careful = careful
         self._is_editing = False
@@ -76,7 +78,8 @@ class Conductor:
 
     def lead(self) -> None:
         """Routes to the edges that get packets now."""
-        gateways = [address(edge) for edge in self._routed]
+        first = [edge for edge in self._routed if edge not in self._behind]
+        gateways = [address(edge) for edge in first or self._routed]
         for mode in self._modes:
             if mode.resilient:
                 self._router.lead_resiliently(mode.address, gateways)
@@ -237,11 +240,33 @@ class Conductor:
     def _restart_agent(self, event: Event) -> Steps:
         self._world.end(event.who)
         self._note_event(event)
+        silent_since_s = time.monotonic()
         yield from self._pause(DEAD_S)
         if event.who not in self._world.wanted.edges or event.who in self._alive:
             self._world.start_agent(event.who)
-            yield from self._until(lambda: self._world.is_well(event.who))
+            while not self._world.is_well(event.who):
+                if self._world.speaks(event.who):
+                    silent_since_s = time.monotonic()
+                elif time.monotonic() - silent_since_s >= SILENT_S:
+                    self._step_back(event.who)
+                yield
             self._note("agent well", event.who)
+            yield from self._step_forward(event.who)
+
+    def _step_back(self, edge: str) -> None:
+        """The routers prefer other edges."""
+        if edge in self._routed and edge not in self._behind:
+            self._behind.add(edge)
+            self.lead()
+            self._note("route stepped back", edge)
+
+    def _step_forward(self, edge: str) -> Steps:
+        """When the agent knows the histories."""
+        if edge in self._behind:
+            yield from self._until(lambda: edge not in self._alive or self._is_ready(edge))
+            self._behind.discard(edge)
+            self.lead()
+            self._note("route announced", edge)
 
     def _reshuffle(self, event: Event) -> Steps:
         Random(event.number).shuffle(self._routed)

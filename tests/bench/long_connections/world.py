@@ -192,6 +192,12 @@ class World:
             return bool(self.ask(host, "/status")["well"])
         return False
 
+    def speaks(self, edge: str) -> bool:
+        """Whether an edge's agent answers its announcer."""
+        with suppress(OSError):
+            return bool(self.ask(edge, "/announce/told"))
+        return False
+
     def has_joined(self, edge: str) -> bool:
         """Whether an edge would be announced: its plan knows the histories of the others."""
         with suppress(OSError):
