@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from edge_lb.plan import Standings
 from gslb.fleet.health import SERVING, RealState
-from gslb.fleet.model import Encap, Fleet, Protocol, RealName, SiteName, VipName
+from gslb.fleet.model import Encap, Fallback, Fleet, Protocol, RealName, SiteName, VipName
 
 GRACE_S = 30.0
 """A check every two seconds that fails three times and then passes twice is over within ten, and
@@ -32,11 +32,14 @@ def graces(
     """The pairs that are down and in their grace, and when it ends. `since`: as they stand now.
 
     Only where packets can carry a chain to the real. Not by UDP: without a SYN, new flows too would
-    follow the chain, to a real that is perhaps dead.
+    follow the chain, to a real that is perhaps dead. Nor where the edge itself serves while no real
+    does: connections to it would.
     """
     found: dict[Pair, float] = {}
     for vip in fleet.vips_of_site(site):
         if not vip.owner_chain or vip.protocol is not Protocol.TCP:
+            continue
+        if vip.options.fallback is Fallback.PASS:
             continue
         for name in vip.reals:
             pair = vip.name, name

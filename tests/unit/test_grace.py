@@ -13,7 +13,7 @@ from edge_lb.plan import CHAIN_OWNERS, RealForwarding
 from edge_lb.planner import Draft, Moment, Planner, Scene, Ways
 from edge_lb.seats import Seats, assign, seat_name
 from gslb.fleet.health import RealState
-from gslb.fleet.model import Encap, Fleet, FlowMemory, Protocol
+from gslb.fleet.model import Encap, Fallback, Fleet, FlowMemory, Protocol, VipOptions
 from gslb.fleet.snapshot import Holdings
 
 SINCE_S = 200.0
@@ -106,10 +106,11 @@ def test_a_real_that_comes_back_within_its_grace_has_its_slots_again():
     [
         site(owner_chain=0, flow_memory=FlowMemory.MOVED),
         site(protocol=Protocol.UDP),
+        site(options=VipOptions(fallback=Fallback.PASS)),
         site(Encap.L2, flow_memory=FlowMemory.MOVED),
         site(Encap.IPIP),
     ],
-    ids=["no chain", "udp", "l2", "ipip"],
+    ids=["no chain", "udp", "fallback", "l2", "ipip"],
 )
 def test_there_is_none_where_no_chain_leads_or_new_flows_would_follow_it(whole: Fleet):
     since = {(WWW, WEB2): SINCE_S}
