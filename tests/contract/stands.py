@@ -155,7 +155,8 @@ class RedisStand:
         self._password = password
         self._process: asyncio.subprocess.Process | None = None
         self._opened: list[RedisStore] = []
-        self.url = f"unix://{self._base}/redis.sock"
+        self.path = str(self._base / "redis.sock")
+        self.url = f"unix://{self.path}"
 
     def open(
         self, *, timeout_s: float = 2.0, password: str | None = None, prefix: str = "waypost"
@@ -176,7 +177,7 @@ class RedisStand:
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
             "redis-server",
-            *("--port", "0", "--unixsocket", f"{self._base}/redis.sock"),
+            *("--port", "0", "--unixsocket", self.path),
             *("--dir", str(self._base), "--save", "", "--appendonly", "no", "--databases", "1"),
             *(("--requirepass", self._password) if self._password else ()),
             stdout=asyncio.subprocess.PIPE,
