@@ -142,10 +142,12 @@ class Chaining:
             self._known.pop(vip.name, None)
             return NO_CHAINS
         settled_s = sorted(era.lost_at_s + SETTLE_S for era in past)
+        over = has_lost(past)
         heard = tuple(
             (name, eras_over, word.flows.slots)
             for name, word in told.items()
             if (eras_over := bisect_right(settled_s, word.observed_at_s))
+            or (over and word.flows.flows)
         )
         depth, age_s = vip.owner_chain, vip.connection_age_s
         key = (now.members, past, now.seats, now.down, now.grace, heard, depth, age_s)

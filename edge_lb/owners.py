@@ -154,28 +154,36 @@ def chain(
 ) -> Chains:
     """The chains of one VIP: its present `ring` widened by at most `depth` owners of `past`.
 
-    `past` is in the order of `eras`, and `alive`. A real without a seat has left the fleet. One
-    that is `down` would swallow what others after it hold: it is behind all others, and only in its
-    `grace`, which ends at that moment, or where another edge sends it new flows. One that says it
-    holds no flow of a slot is none for that slot. ValueError: a depth that has no room.
+    `past` is in the order of `eras`, and `alive`: who gets new flows of other edges comes first,
+    then who says that it holds flows of the slot, then who may. A real without a seat has left the
+    fleet. One that is `down` would swallow what others after it hold: it is behind all others, and
+    only in its `grace`, which ends at that moment, or where another edge sends it new flows. One
+    that says it holds no flow of a slot is none for that slot. ValueError: a depth without room.
     """
     steps = [step for run in _falling(past) for step in rings.steps(run)]
-    counts = _counts(told, past)
+    counts = _counts(told)
     living = {real: seat for real, seat in seats.items() if real not in down}
     dead = {real: seat for real, seat in seats.items() if real in down}
-    spared = {real: seat for real, seat in dead.items() if real in grace}
-    until_s = {real: grace[real] for real in spared}
+    ends_of = {real: grace[real] for real in dead if real in grace}
     earlier: list[Earlier] = []
     ends_s: list[float] = []
-    asked = [(living, living, {}), *([(dead, spared, until_s)] if dead else [])]
-    for in_use, over, over_s in asked:
-        known, known_over = (_known(some, counts, told, rings) for some in (in_use, over))
+
+    def ask(known: Known, *, used: bool, until_s: Mapping[str, float]) -> None:
+        """Put these reals next: of the eras in use, or of those that are over."""
         for era, step in zip(past, steps, strict=True):
-            is_over = era.lost_at_s < IN_USE
-            here = known_over if is_over else known
-            earlier.append(Earlier(step=step, known=here, settled_s=era.lost_at_s + SETTLE_S))
-            ended = [at_s for real, at_s in over_s.items() if is_over and _is_in(era, real)]
-            ends_s.append(min([era.lost_at_s + age_s, *ended]))
+            if (era.lost_at_s == IN_USE) is used:
+                earlier.append(Earlier(step=step, known=known, settled_s=era.lost_at_s + SETTLE_S))
+                ended = [at_s for real, at_s in until_s.items() if _is_in(era, real)]
+                ends_s.append(min([era.lost_at_s + age_s, *ended]))
+
+    known = _known(living, counts, told, rings)
+    ask(known, used=True, until_s={})
+    ask(_holders(living, counts, rings), used=False, until_s={})
+    ask(known, used=False, until_s={})
+    if dead:
+        spared = _known({real: dead[real] for real in ends_of}, counts, told, rings)
+        ask(_known(dead, counts, told, rings), used=True, until_s={})
+        ask(spared, used=False, until_s=ends_of)
     slots, given = build_chains(ring, earlier, width=width, depth=depth)
     ends: dict[float, int] = {}
     for end_s, entries in zip(ends_s, given, strict=True):
@@ -210,15 +218,24 @@ def _is_in(era: Era, real: str) -> bool:
     return at < len(era.weights) and era.weights[at][0] == real
 
 
-def _counts(told: Mapping[str, Told], past: Iterable[Era]) -> dict[str, bytes]:
-    """The flows by slot of each real that is believed for an era; malformed ones are no word."""
-    oldest = min(past, key=lambda era: era.lost_at_s, default=None)
+def _counts(told: Mapping[str, Told]) -> dict[str, bytes]:
+    """The flows by slot of each real that told of them; malformed ones are no word."""
     found: dict[str, bytes] = {}
     for real, word in told.items():
-        if oldest is not None and believed(word, oldest):
-            with suppress(ValueError):
-                found[real] = unpack_slots(word.flows.slots, RING_SLOTS)
+        with suppress(ValueError):
+            found[real] = unpack_slots(word.flows.slots, RING_SLOTS)
     return found
+
+
+def _holders(seats: Mapping[str, int], counts: Mapping[str, bytes], rings: Rings) -> Known:
+    """These reals as candidates where they told of flows, and nowhere else."""
+    return Known(
+        {
+            rings.numbers[real]: Candidate(seat=seat, told_s=inf, flows=counts[real])
+            for real, seat in seats.items()
+            if real in counts and real in rings.numbers
+        }
+    )
 
 
 def _known(

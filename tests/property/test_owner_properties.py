@@ -149,7 +149,7 @@ def by_definition(
             uses[key] = max(uses.get(key, 0.0), silent.get(edge, inf))
     owner = ring_of(present)[slot]
     name_of = {seat: name for name, seat in SEATS.items()}
-    ranked: list[tuple[bool, float, tuple[tuple[str, int], ...], int]] = []
+    ranked: list[tuple[bool, int, float, tuple[tuple[str, int], ...], int]] = []
     for key, lost_at_s in uses.items():
         seat = ring_of(dict(key))[slot]
         if not seat or lost_at_s <= NOW_S - AGE_S:
@@ -164,7 +164,9 @@ def by_definition(
             counts = HELD_EVERYWHERE
         if not counts[slot]:
             continue
-        ranked.append((name in down, -lost_at_s, key, seat))
+        holds = word is not None and decompress(word.flows.slots)[slot] > 0
+        rank = 0 if lost_at_s == inf else 1 if holds and name not in down else 2
+        ranked.append((name in down, rank, -lost_at_s, key, seat))
     found = [owner]
     for *_, seat in sorted(ranked):
         if seat not in found and len(found) <= depth:

@@ -217,6 +217,31 @@ def test_a_real_without_flows_of_a_slot_is_no_candidate_there():
     assert shapes(chains_of(own, told={"web2": counted(909.0, NO_FLOWS)})) == before
 
 
+def test_who_holds_flows_of_a_slot_has_its_place_before_who_may_hold_some():
+    """Changes within seconds of each other fill chains with reals that nobody has asked yet."""
+    drained = (line((900.0, without("web2")), (995.0, without("web2", "web3"))), inf)
+    twice = [
+        slot
+        for slot, owners in enumerate(
+            zip(
+                ring_of(ALL),
+                ring_of(without("web2")),
+                ring_of(last_members(drained[0])),
+                strict=True,
+            )
+        )
+        if owners[:2] == (2, 3)
+    ]
+    counts = bytearray(NO_FLOWS)
+    counts[twice[0]] = 1
+
+    made = chains_of(drained, depth=1, told={"web2": counted(996.0, bytes(counts))}).slots
+
+    assert made is not None
+    assert made[twice[0] * CHAIN_OWNERS + 1] == 2
+    assert made[twice[1] * CHAIN_OWNERS + 1] == 3
+
+
 def test_a_word_that_is_no_count_of_slots_is_not_believed():
     own = (line((900.0, without("web2"))), inf)
     broken = Told(
