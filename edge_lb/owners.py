@@ -192,11 +192,6 @@ def chain(
     return Chains(slots=slots, ends=tuple(sorted(ends.items())))
 
 
-def believed(told: Told, era: Era) -> bool:
-    """Whether a real's count was made after it had lost the era's slots for good."""
-    return told.observed_at_s >= era.lost_at_s + SETTLE_S
-
-
 def _falling(past: Iterable[Era]) -> list[list[tuple[int, Weights]]]:
     """The sets of the eras, parted where one was lost later than the one before it.
 
