@@ -245,7 +245,7 @@ class Conductor:
         if event.who not in self._world.wanted.edges or event.who in self._alive:
             self._world.start_agent(event.who)
             while not self._world.is_well(event.who):
-                if self._world.speaks(event.who):
+                if event.who in self._alive and self._world.speaks(event.who):
                     silent_since_s = time.monotonic()
                 elif time.monotonic() - silent_since_s >= SILENT_S:
                     self._step_back(event.who)

@@ -177,14 +177,14 @@ class World:
             body = None if params is None else json.dumps(params)
             connection.request("GET" if body is None else "POST", route, body)
             response = connection.getresponse()
-            answer = json.loads(response.read())
+            answer = response.read()
         except HTTPException as error:
             raise OSError(f"{host} {route}: {error!r}") from None
         finally:
             connection.close()
         if response.status != 200:
-            raise OSError(f"{host} {route}: {answer}")
-        return answer
+            raise OSError(f"{host} {route}: {answer.decode()}")
+        return json.loads(answer)
 
     def is_well(self, host: str) -> bool:
         """Whether a daemon answers, and has no trouble."""
