@@ -25,11 +25,11 @@ KEPT = 12  # earlier owners of a slot whose flows may be alive: more than any de
 
 
 class OwnerChains(System):
-    """The present owner of the slot, then at most `depth` earlier ones, the latest first.
+    """The present owner of the slot, then at most `depth` earlier ones.
 
-    An earlier owner is a candidate as long as the history tells of it, at most the VIP's age, or
-    until it reports no flow there, counted SETTLE_S or more after the loss. One that is down is
-    none.
+    Those that reported flows there come first, and of like ones the latest. An earlier owner is a
+    candidate as long as the history tells of it, at most the VIP's age, or until it reports no flow
+    there, counted SETTLE_S or more after the loss. One that is down is none.
     """
 
     def __init__(self, servers: Servers, flows: Connections, depth: int, name: str = "") -> None:
@@ -38,6 +38,8 @@ class OwnerChains(System):
         self.ring, self.slot = self.table()
         self._earlier = np.zeros((len(self.ring), KEPT), np.uint16)
         self._lost_s = np.zeros((len(self.ring), KEPT))
+        self._holds = np.zeros((len(self.ring), KEPT), bool)  # as each reported last
+        self._owner_holds = np.zeros(len(self.ring), bool)
         self._moves: deque[tuple[float, np.ndarray]] = deque()  # that the history still tells of
         self.overflows = 0  # earlier owners that KEPT had no room for
 
@@ -70,6 +72,11 @@ class OwnerChains(System):
         chained = np.flatnonzero(self._earlier[:, 0])
         holds = self.held(chained)
         lost_s = self._lost_s[chained]
+        self._holds[chained] = holds
+        live = self.flows.live
+        slots = self.slot[live]
+        self._owner_holds[:] = False
+        self._owner_holds[slots[self.home[live] == self.ring[slots]]] = True
         is_quiet = ~holds & (lost_s + SETTLE_S <= now_s)
         self._take_out(chained, is_quiet | (lost_s + self.servers.age_s <= now_s))
 
@@ -94,34 +101,53 @@ class OwnerChains(System):
         home, slots = self.home[flows], self.slot[flows]
         arrived_at = np.where(self.ring[slots] == home, 0, LOST)
         missed = np.flatnonzero(arrived_at == LOST)
-        candidates = self._earlier[slots[missed], : self.depth] == home[missed, None]
+        candidates = self._candidates(slots[missed]) == home[missed, None]
         arrived_at[missed] = np.where(candidates.any(axis=1), candidates.argmax(axis=1) + 1, LOST)
         return arrived_at
 
     def chains(self) -> np.ndarray:
         """For each slot the present owner and `depth` earlier ones, then 0."""
-        return np.concatenate([self.ring[:, None], self._earlier[:, : self.depth]], axis=1)
+        slots = np.arange(len(self.ring))
+        return np.concatenate([self.ring[:, None], self._candidates(slots)], axis=1)
 
     def state_bytes(self) -> int:
         """Both rings, and the history as it crosses the store."""
         rings = 2 * len(self.ring) * (1 + max(CHAIN_OWNERS, self.depth + 1))
         return rings + len(msgspec.json.encode(self.servers.history))
 
+    def _candidates(self, slots: np.ndarray) -> np.ndarray:
+        """The earlier owners of these slots that have a place, in their order."""
+        rows, holds = self._earlier[slots], self._holds[slots]
+        order = np.argsort(np.where(rows == 0, 2, ~holds), axis=1, kind="stable")
+        return np.take_along_axis(rows, order[:, : self.depth], axis=1)
+
     def _push(self, slots: np.ndarray, owners: np.ndarray, at_s: float) -> None:
         """The present owners become the latest earlier ones; the new owners are none any more."""
-        rows, lost_s = self._earlier[slots], self._lost_s[slots]
-        rows, lost_s = _packed(rows, lost_s, (rows != 0) & (rows != owners[:, None]))
-        self.overflows += int((rows[:, -1] != 0).sum())
-        self._earlier[slots, 1:], self._lost_s[slots, 1:] = rows[:, :-1], lost_s[:, :-1]
-        self._earlier[slots, 0], self._lost_s[slots, 0] = self.ring[slots], at_s
+        is_new = self._earlier[slots] == owners[:, None]
+        new_holds = (is_new & self._holds[slots]).any(axis=1)
+        self._keep(slots, ~is_new)
+        self.overflows += int((self._earlier[slots, -1] != 0).sum())
+        for table, first in (
+            (self._earlier, self.ring[slots]),
+            (self._lost_s, at_s),
+            (self._holds, self._owner_holds[slots]),
+        ):
+            table[slots, 1:] = table[slots, :-1]
+            table[slots, 0] = first
+        self._owner_holds[slots] = new_holds
 
     def _take_out(self, slots: np.ndarray, gone: np.ndarray) -> None:
         """These of the earlier owners of these slots are none any more."""
-        gone &= self._earlier[slots] != 0
-        is_less = gone.any(axis=1)
-        slots, gone = slots[is_less], gone[is_less]
-        rows, lost_s = self._earlier[slots], self._lost_s[slots]
-        self._earlier[slots], self._lost_s[slots] = _packed(rows, lost_s, (rows != 0) & ~gone)
+        is_less = (gone & (self._earlier[slots] != 0)).any(axis=1)
+        self._keep(slots[is_less], ~gone[is_less])
+
+    def _keep(self, slots: np.ndarray, keep: np.ndarray) -> None:
+        """What is kept of each row moves to its front, in the same order; then 0."""
+        keep = keep & (self._earlier[slots] != 0)
+        order = np.argsort(~keep, axis=1, kind="stable")
+        for table in (self._earlier, self._lost_s, self._holds):
+            rows = np.where(keep, table[slots], 0)
+            table[slots] = np.take_along_axis(rows, order, axis=1)
 
 
 class FewerTurns(OwnerChains):
@@ -192,12 +218,3 @@ class RememberingChains(OwnerChains):
 
     def state_bytes(self) -> int:
         return super().state_bytes() + ENTRY_BYTES * self._capacity
-
-
-def _packed(
-    rows: np.ndarray, lost_s: np.ndarray, keep: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What is kept of each row moves to its front, in the same order; then 0."""
-    order = np.argsort(~keep, axis=1, kind="stable")
-    rows = np.take_along_axis(np.where(keep, rows, 0), order, axis=1)
-    return rows.astype(np.uint16), np.take_along_axis(np.where(keep, lost_s, 0.0), order, axis=1)
