@@ -242,10 +242,17 @@ async def test_without_any_daemon_the_mend_is_named(tmp_path: Path) -> None:
 _CHILD = "from ops.cli.main import main; main()"
 
 
+def _hear_interrupts() -> None:
+    """A shell's background jobs, and all that they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def _child(*arguments: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     argv = (sys.executable, "-c", _CHILD, *arguments)
-    return await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
+    return await asyncio.create_subprocess_exec(
+        *argv, stdout=pipe, stderr=pipe, preexec_fn=_hear_interrupts
+    )
 
 
 async def test_events_are_followed_until_interrupted(world: World) -> None:
