@@ -118,6 +118,8 @@ class ThreeEdges:
 def edges_of(world: SiteWorld, *, resilient: bool) -> Iterator[ThreeEdges]:
     made = ThreeEdges(world, resilient=resilient)
     try:
+        # asking where a flow goes keeps its bucket where it is, so all the edges come first
+        world.wait(lambda: made.members() == set(EDGES))
         world.wait(lambda: made.used() == set(EDGES))
         yield made
     finally:
